@@ -1,0 +1,58 @@
+# The two commands a newcomer needs are `make demo` and `make test`; `make` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
+DYFF_STORAGE_ROOT ?= dyff-storage
+export DYFF_STORAGE_ROOT
+PAGES_PORT ?= 8787
+UI_PORT ?= 3000
+# Neither Dagster's usage statistics nor git's questions have a place in a build.
+export DAGSTER_DISABLE_TELEMETRY ?= yes
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo ui test lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## make the virtual environment
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or later is needed: call 'make PYTHON=/path/to/python3'"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,example,kubernetes]' --group lint --group test
+	touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	mkdir -p $(DAGSTER_HOME)
+	cp dagster.yaml $@
+
+demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit and show its results
+	@echo "Materializing every asset of examples/breast_cancer into $(DYFF_STORAGE_ROOT) ..."
+	@DYFF_EXECUTOR=in_process $(BIN)/dagster asset materialize --select '*' -f definitions.py
+	@$(BIN)/dyff-dagster status
+	@echo "Open the page with '$(VENV)/bin/dyff-dagster open wdbc-safety-case', or 'make ui' for Dagster's own."
+
+ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
+	@trap 'kill 0' EXIT; \
+	$(BIN)/dyff-dagster serve-pages --port $(PAGES_PORT) & \
+	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
+
+test: $(VENV)/.installed ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what running left behind (not your storage root)
+	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache build dist

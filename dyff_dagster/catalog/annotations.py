@@ -1,0 +1,225 @@
+"""This project's annotations: on which kinds each may stand, and what its value must look like."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dyff_dagster.catalog.cron import describe_bad_cron
+from dyff_dagster.catalog.entries import PREFIX, Entry, Findings
+from dyff_dagster.catalog.problems import suggestion
+from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
+
+Checker = Callable[[str], str | None]
+"""Takes an annotation's value and says what is wrong with it, without repeating it; None: nothing."""
+
+
+class _Rule(NamedTuple):
+    kinds: tuple[str, ...] | None  # None: any kind
+    check: Checker | None
+
+
+def _automation(value: str) -> str | None:
+    if value in ("manual", "eager"):
+        return None
+    if len(value.split()) == 1:
+        return "must be manual, eager or a cron line of five fields, as in '0 6 * * 1'"
+    wrong = describe_bad_cron(value)
+    return None if wrong is None else f"{wrong}; write manual, eager or a line as in '0 6 * * 1'"
+
+
+def _checks(value: str) -> str | None:
+    try:
+        parse_checks(value)
+    except ThresholdError as error:
+        return str(error)
+    return None
+
+
+def _one_of(*words: str) -> Checker:
+    return lambda value: None if value in words else f"must be {' or '.join(words)}"
+
+
+def _nonempty(value: str) -> str | None:
+    return None if value.strip() else "is empty"
+
+
+def _count_or_fraction(value: str) -> str | None:
+    if re.fullmatch(r"[0-9]+", value):
+        return None
+    if _NUMBER.fullmatch(value) and 0 <= float(value) <= 1:
+        return None
+    return "must be a count of rows, as 5, or a fraction of them between 0 and 1, as 0.01"
+
+
+def _whole_number(value: str) -> str | None:
+    return None if re.fullmatch(r"[0-9]+", value) else "must be a whole number, 0 or more"
+
+
+def _number(value: str) -> str | None:
+    good = _NUMBER.fullmatch(value) is not None and math.isfinite(float(value))
+    return None if good else "must be a number, 0 or more"
+
+
+def _names(value: str) -> str | None:
+    words = [word.strip() for word in value.split(",")]
+    return None if all(words) else "must be names separated by commas"
+
+
+def _json_object(value: str) -> str | None:
+    found = _parsed(value)
+    return None if isinstance(found, dict) else "must be a JSON object, as in '{\"name\": \"value\"}'"
+
+
+def _headers(value: str) -> str | None:
+    found = _parsed(value)
+    if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
+        return "must be a JSON object of strings, as in '{\"Authorization\": \"Bearer ${API_KEY}\"}'"
+    return None
+
+
+def _json_rules(value: str) -> str | None:
+    return None if isinstance(_parsed(value), dict | list) else "must be a JSON object or list"
+
+
+def _parsed(value: str) -> object:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+_SCORED = ("Measurement", "SafetyCase", "Audit")
+
+_RULES: dict[str, _Rule] = {
+    "automation": _Rule(None, _automation),
+    "checks": _Rule(_SCORED, _checks),
+    "blocking": _Rule(_SCORED, _one_of("true", "false")),
+    "files": _Rule(("Dataset", "Module", "Model", "DataSource"), _nonempty),
+    "withhold": _Rule(("Dataset",), None),
+    "from": _Rule(("Dataset",), _nonempty),
+    "ingest": _Rule(("Dataset",), _nonempty),
+    "rubric": _Rule(("Method",), _nonempty),
+    "max-failed-rows": _Rule(("Evaluation",), _count_or_fraction),
+    "accept": _Rule(("Evaluation",), _names),
+    "reuse": _Rule(("Evaluation",), _one_of("true", "false")),
+    "max-requests": _Rule(("Evaluation",), _whole_number),
+    "max-cost": _Rule(("Evaluation",), _number),
+    "max-seconds": _Rule(("Evaluation",), _number),
+    "headers": _Rule(("InferenceService",), _headers),
+    "prices": _Rule(("InferenceService",), _json_object),
+    "answer-rules": _Rule(("InferenceService",), _json_rules),
+    "isolation": _Rule(("Measurement", "SafetyCase"), _one_of("process", "pod")),
+}
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a label's or annotation's key lies under ``dyff.io/`` or a subdomain of it."""
+    domain, slash, _ = key.lower().partition("/")
+    return bool(slash) and (domain == "dyff.io" or domain.endswith(".dyff.io"))
+
+
+def withheld_fields(value: str) -> list[str]:
+    """The field names of a ``withhold`` annotation; an empty value withholds nothing."""
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def check_annotations(entry: Entry, findings: Findings) -> None:
+    """Note what is wrong with an entity's labels and annotations, one by one."""
+    entity = entry.entity
+    for key in entity.labels:
+        if is_reserved(key):
+            findings.error(entry, ("labels", key), "labels under dyff.io are reserved for the platform; use another domain")
+    seen: set[str] = set()
+    for index, annotation in enumerate(entity.annotations):
+        key = annotation.key
+        location = entry.annotation_places.get(key, ("annotations", index))
+        if key in seen:
+            findings.error(entry, ("annotations", index, "key"), f"the annotation '{key}' stands twice; keep one")
+            continue
+        seen.add(key)
+        if is_reserved(key):
+            findings.error(entry, location, "annotations under dyff.io are reserved for the platform; use another domain")
+        elif key.startswith(PREFIX):
+            message = _wrong(entity.kind, key[len(PREFIX) :], annotation.value)
+            if message is not None:
+                findings.error(entry, location, message)
+        elif key.lower().startswith(PREFIX):
+            findings.error(entry, location, f"the prefix of this project's annotations is written '{PREFIX}'")
+    source_kind = getattr(getattr(entity, "source", None), "kind", None)
+    if isinstance(entity, Model) and source_kind != ModelSourceKinds.Upload and PREFIX + "files" in seen:
+        findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
+    if isinstance(entity, Dataset) and PREFIX + "ingest" in seen and PREFIX + "from" not in seen:
+        findings.annotation_error(entry, "ingest", f"says how to read what '{PREFIX}from' names, which is not there")
+
+
+def _wrong(kind: str, name: str, value: str) -> str | None:
+    rule = _RULES.get(name)
+    if rule is None:
+        return f"there is no annotation '{PREFIX}{name}'; {suggestion(name, _RULES)}"
+    if rule.kinds is not None and kind not in rule.kinds:
+        return f"'{PREFIX}{name}' belongs on {', '.join(rule.kinds)}; this is of kind {kind}"
+    return None if rule.check is None else rule.check(value)
+
+
+def check_withheld(entry: Entry, dataset: Dataset, findings: Findings) -> None:
+    """Note a ``withhold`` that names a field the schema has not, and one that was not said at all.
+
+    A Dataset of several fields must say what no service may see: in the short form its absence is an
+    error, in the whole form, which other tools write, a warning.
+    """
+    try:
+        fields = [name for name in dataset.schema_.decode().names if name != "_index_"]
+    except DyffError as error:
+        findings.error(entry, ("schema", "arrowSchema"), str(error))
+        return
+    said = entry.annotation("withhold")
+    if said is not None:
+        for name in withheld_fields(said):
+            if name not in fields:
+                findings.annotation_error(
+                    entry, "withhold", f"the schema has no field '{name}'; {suggestion(name, fields)}"
+                )
+        return
+    if len(fields) < 2:
+        return
+    message = (
+        f"must say which of the fields {_listed(fields)} no service may see; "
+        f"add '{PREFIX}withhold' with their names, or with '' if there are none"
+    )
+    if entry.short_schema:
+        findings.error(entry, ("annotations",), message)
+    else:
+        findings.warn(entry, ("annotations",), message)
+
+
+def _listed(fields: Sequence[str]) -> str:
+    shown = list(fields[:20])
+    return ", ".join(shown) + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
+
+
+def check_ingest(entry: Entry, source: object, findings: Findings) -> None:
+    """Note an ``ingest`` that does not fit what its Dataset is made from.
+
+    For a DataSource it is JSON; for an Evaluation it names a DataView: one of the service's ``outputViews``.
+    """
+    ingest = entry.annotation("ingest")
+    if ingest is None or source is None:
+        return
+    if isinstance(source, Evaluation):
+        views = [view.id for view in source.inferenceSession.inferenceService.outputViews]
+        if ingest.strip() not in views:
+            findings.annotation_error(
+                entry,
+                "ingest",
+                f"the service of '{source.id}' has no outputView '{ingest.strip()}'; {suggestion(ingest.strip(), views)}",
+            )
+    elif _json_object(ingest) is not None:
+        findings.annotation_error(entry, "ingest", "must be a JSON object with the archives and steps")

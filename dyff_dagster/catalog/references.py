@@ -1,0 +1,187 @@
+"""Which entities an entity names, and which of them its work waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dyff_dagster.catalog.entries import Entry, Findings
+from dyff_dagster.catalog.problems import Location, suggestion
+from dyff_dagster.schema.platform import (
+    Analysis,
+    Audit,
+    AuditProcedure,
+    DyffEntity,
+    Evaluation,
+    Family,
+    InferenceService,
+    InferenceSession,
+    Measurement,
+    Method,
+    Report,
+)
+
+METHOD_INPUT_KINDS = ("Dataset", "Evaluation", "Measurement", "Report")
+
+
+class Reference(NamedTuple):
+    """An id inside an entity: where it stands, and of which kinds the entity that it names may be."""
+
+    location: Location
+    id: str
+    kinds: tuple[str, ...]
+
+
+def references(entity: DyffEntity) -> Iterator[Reference]:
+    """Every entity that ``entity`` names in its fields (its annotations are not looked at)."""
+    if isinstance(entity, Audit):
+        yield Reference(("auditProcedure",), entity.auditProcedure, ("AuditProcedure",))
+        yield Reference(("inferenceService",), entity.inferenceService, ("InferenceService",))
+    elif isinstance(entity, Evaluation):
+        yield Reference(("dataset",), entity.dataset, ("Dataset",))
+        if entity.inferenceSessionReference is not None:
+            yield Reference(
+                ("inferenceSessionReference",), entity.inferenceSessionReference, ("InferenceSession",)
+            )
+        service = entity.inferenceSession.inferenceService.id
+        yield Reference(("inferenceSession", "inferenceService", "id"), service, ("InferenceService",))
+    elif isinstance(entity, InferenceService):
+        if entity.model is not None:
+            yield Reference(("model", "id"), entity.model.id, ("Model",))
+    elif isinstance(entity, InferenceSession):
+        yield Reference(("inferenceService", "id"), entity.inferenceService.id, ("InferenceService",))
+    elif isinstance(entity, Method):
+        for index, module in enumerate(entity.modules):
+            yield Reference(("modules", index), module, ("Module",))
+        notebook = entity.implementation.jupyterNotebook
+        if notebook is not None:
+            location = ("implementation", "jupyterNotebook", "notebookModule")
+            yield Reference(location, notebook.notebookModule, ("Module",))
+    elif isinstance(entity, Analysis):
+        yield from _of_analysis(entity)
+    elif isinstance(entity, Report):
+        yield Reference(("evaluation",), entity.evaluation, ("Evaluation",))
+        for index, module in enumerate(entity.modules):
+            yield Reference(("modules", index), module, ("Module",))
+        yield Reference(("dataset",), entity.dataset, ("Dataset",))
+        yield Reference(("inferenceService",), entity.inferenceService, ("InferenceService",))
+        if entity.model is not None:
+            yield Reference(("model",), entity.model, ("Model",))
+    elif isinstance(entity, Family):
+        for name, member in entity.members.items():
+            yield Reference(("members", name, "resource"), member.resource, (str(entity.memberKind),))
+            yield Reference(("members", name, "family"), member.family, ("Family",))
+
+
+def _of_analysis(entity: Analysis) -> Iterator[Reference]:
+    yield Reference(("method", "id"), entity.method.id, ("Method",))
+    for index, item in enumerate(entity.inputs):
+        yield Reference(("inputs", index, "entity"), item.entity, METHOD_INPUT_KINDS)
+    for name, kind in (
+        ("evaluation", "Evaluation"),
+        ("inferenceService", "InferenceService"),
+        ("dataset", "Dataset"),
+        ("model", "Model"),
+    ):
+        target = getattr(entity.scope, name)
+        if target is not None:
+            yield Reference(("scope", name), target, (kind,))
+
+
+def describe_bad_reference(target: str, kinds: Sequence[str], known: Mapping[str, str]) -> str | None:
+    """What is wrong with naming ``target`` where one of ``kinds`` is wanted, or None when nothing is.
+
+    :param known: every id of the catalog, with its kind.
+    """
+    wanted = " or ".join(kinds)
+    kind = known.get(target)
+    if kind is None:
+        candidates = [entity_id for entity_id, of_kind in known.items() if of_kind in kinds]
+        return f"there is no {wanted} '{target}' in the catalog; {suggestion(target, candidates)}"
+    if kind not in kinds:
+        article = "an" if kind[0] in "AEIO" else "a"
+        return f"'{target}' is {article} {kind}; write the id of a {wanted}"
+    return None
+
+
+def check_references(entry: Entry, known: Mapping[str, str], findings: Findings) -> None:
+    """Note every id in the entity's fields, and in its annotation ``from``, that names nothing right."""
+    for reference in references(entry.entity):
+        message = describe_bad_reference(reference.id, reference.kinds, known)
+        if message is not None:
+            findings.error(entry, reference.location, message)
+    source = entry.annotation("from")
+    if source is not None:
+        message = describe_bad_reference(source.strip(), ("DataSource", "Evaluation"), known)
+        if message is not None:
+            findings.annotation_error(entry, "from", message)
+    if isinstance(entry.entity, AuditProcedure):
+        for index, requirement in enumerate(entry.entity.requirements):
+            message = describe_bad_reference(requirement.dataset, ("Dataset",), known)
+            if message is not None:
+                findings.warn(entry, ("requirements", index, "dataset"), message)
+
+
+def upstream(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
+    """For each entity the ids that its work waits for, each once, in the order of ``dependencies()``.
+
+    Added to the dependencies, as CONTRACT says: a Dataset's ``from``, an Evaluation's running session, and
+    for an Audit the Reports and Measurements of the catalog that meet its procedure's requirements.
+    Entities that the catalog does not have are left out.
+    """
+    met = _requirements_met(entries)
+    edges: dict[str, tuple[str, ...]] = {}
+    for entity_id, entry in entries.items():
+        entity = entry.entity
+        targets = list(entity.dependencies())
+        source = entry.annotation("from")
+        if source is not None:
+            targets.append(source.strip())
+        if isinstance(entity, Evaluation) and entity.inferenceSessionReference is not None:
+            targets.append(entity.inferenceSessionReference)
+        if isinstance(entity, Audit) and entity.auditProcedure in entries:
+            procedure = entries[entity.auditProcedure].entity
+            if isinstance(procedure, AuditProcedure):
+                for requirement in procedure.requirements:
+                    targets += met.get((entity.inferenceService, requirement.dataset, requirement.rubric), [])
+        edges[entity_id] = tuple(dict.fromkeys(target for target in targets if target in entries))
+    return edges
+
+
+def _requirements_met(entries: Mapping[str, Entry]) -> dict[tuple[str, str, str], list[str]]:
+    """(service, data set, rubric) → the Reports and Measurements that say how the one did there."""
+    met: dict[tuple[str, str, str], list[str]] = {}
+    if not any(isinstance(entry.entity, Audit) for entry in entries.values()):
+        return met
+    for entity_id, entry in sorted(entries.items()):
+        entity = entry.entity
+        if isinstance(entity, Report):
+            met.setdefault((entity.inferenceService, entity.dataset, entity.rubric), []).append(entity_id)
+        elif isinstance(entity, Measurement):
+            rubric = _rubric_of(entity, entries)
+            service, dataset = _subject_of(entity, entries)
+            if rubric is not None and service is not None and dataset is not None:
+                met.setdefault((service, dataset, rubric), []).append(entity_id)
+    return met
+
+
+def _rubric_of(measurement: Measurement, entries: Mapping[str, Entry]) -> str | None:
+    method = entries.get(measurement.method.id)
+    named = None if method is None else method.annotation("rubric")
+    if named is not None:
+        return named.strip()
+    implementation = measurement.method.implementation
+    function = implementation.pythonFunction or implementation.pythonRubric
+    return None if function is None else function.fullyQualifiedName
+
+
+def _subject_of(measurement: Measurement, entries: Mapping[str, Entry]) -> tuple[str | None, str | None]:
+    """The service and the data set that a measurement is about: its scope, else its one Evaluation's."""
+    service, dataset = measurement.scope.inferenceService, measurement.scope.dataset
+    named = [measurement.scope.evaluation, *(item.entity for item in measurement.inputs)]
+    found = [entries[name].entity for name in dict.fromkeys(named) if name is not None and name in entries]
+    evaluations = [entity for entity in found if isinstance(entity, Evaluation)]
+    if len(evaluations) == 1:
+        service = service or evaluations[0].inferenceSession.inferenceService.id
+        dataset = dataset or evaluations[0].dataset
+    return service, dataset

@@ -1,0 +1,68 @@
+"""pydantic's complaints about a manifest, as problems that name the line and what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+
+from dyff_dagster.catalog.documents import Document, Place, line_of, spelling_of
+from dyff_dagster.catalog.entries import as_written
+from dyff_dagster.catalog.problems import Location, Problem, closest, format_location
+
+_WANT_TEXT = {"string_type", "literal_error", "enum", "model_type", "model_attributes_type", "dict_type", "list_type"}
+_TRUTH = {"yes", "no", "on", "off", "true", "false", "y", "n"}
+
+
+def problems_of(document: Document, entity_id: str | None, error: pydantic.ValidationError) -> list[Problem]:
+    """One problem for each complaint, on the line of the value that it is about."""
+    found: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        location = _in_file(document.place, tuple(detail["loc"]))
+        message = _sentence(dict(detail), location, spelling_of(document.place, location))
+        line = line_of(document.place, location)
+        field = format_location(as_written(document.place, location))
+        found.append(Problem(document.path, line, field, message, entity_id))
+    return found
+
+
+def read_as(spelling: str) -> str:
+    """What YAML made of an unquoted word that was meant as text."""
+    lowered = spelling.lower()
+    if lowered in _TRUTH:
+        return "a truth value"
+    return "nothing" if lowered in ("", "~", "null") else "a number"
+
+
+def _in_file(place: Place, location: Location) -> Location:
+    """``location`` without the names of union members, and of a mapping's keys, that pydantic puts in."""
+    kept: list[str | int] = []
+    for index, step in enumerate(location):
+        last = index == len(location) - 1
+        if step == "[key]" or (isinstance(step, str) and step[:1].isupper() and not last):
+            continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _sentence(detail: dict[str, Any], location: Location, spelling: str | None) -> str:
+    kind, message = detail["type"], str(detail["msg"])
+    if kind == "missing":
+        return "is missing"
+    if spelling is not None and kind in _WANT_TEXT and (kind != "dict_type" or spelling.lower() in _TRUTH):
+        if spelling == "":
+            return "is empty; write a value"
+        return f"`{spelling}` is read as {read_as(spelling)} by YAML; put it in quotes: '{spelling}'"
+    if kind in ("enum", "literal_error"):
+        expected = detail.get("ctx", {}).get("expected", "")
+        given = detail.get("input")
+        near = closest(given, expected.replace("'", "").replace(" or ", ", ").split(", ")) if isinstance(given, str) else None
+        if expected:
+            return f"must be {expected}" + (f"; did you mean '{near}'?" if near else "")
+    if kind in ("string_pattern_mismatch",):
+        pattern = detail.get("ctx", {}).get("pattern")
+        return "is not of the form that this field has" + (f", {pattern}" if pattern else "")
+    if kind in ("model_type", "model_attributes_type"):
+        return "must be a mapping of fields, or (where another entity is meant) its id"
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:] if not message[:2].isupper() and kind != "extra_forbidden" else message

@@ -1,0 +1,48 @@
+"""What can go wrong when a model is run over a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.store import Completeness
+
+
+class EvaluationError(DyffError):
+    """An evaluation cannot be run or cannot go on."""
+
+
+class EvaluationIncomplete(EvaluationError):
+    """Some (row, replication) has no answer, or more than one; nothing was committed.
+
+    Attributes:
+        completeness: The count.
+        errors: Number of rows that failed, by class.
+    """
+
+    def __init__(self, message: str, completeness: Completeness, errors: dict[str, int]) -> None:
+        self.completeness = completeness
+        self.errors = errors
+        super().__init__(message)
+
+
+@dataclass(eq=False)  # not frozen: Python itself writes to an exception that is raised
+class RowError(Exception):
+    """One request that got no usable answer.
+
+    Attributes:
+        kind: The class: ``refused``, ``timeout``, ``status-503``, ``not-json``, ``wrong-shape``, ``adapter``.
+        message: One sentence; names fields, never shows what stands in them.
+        status: HTTP status, or None where there was none.
+        body: The first 500 characters of the reply. Kept in ``errors.parquet`` only.
+        retryable: Whether asking again may help.
+    """
+
+    kind: str
+    message: str
+    status: int | None = None
+    body: str = ""
+    retryable: bool = False
+
+    def __str__(self) -> str:
+        return self.message

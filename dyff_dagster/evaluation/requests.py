@@ -1,0 +1,125 @@
+"""Rows of a data set → the JSON that is posted."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.dataset
+
+from dyff_dagster.evaluation.errors import EvaluationError
+from dyff_dagster.schema.adapters import create_pipeline
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.platform import SchemaAdapter
+
+INDEX = "_index_"
+Pipeline = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row, ready to be posted.
+
+    Attributes:
+        index: The row's ``_index_``.
+        body: JSON in UTF-8.
+        digest: SHA-256 of the body (32 bytes): part of the answer's key.
+    """
+
+    index: int
+    body: bytes
+    digest: bytes
+
+
+class RequestBuilder:
+    """Makes requests of rows, and remembers the names of the fields that they carry.
+
+    Args:
+        pipeline: The service's input pipeline, or None: then the row itself is posted, less ``_index_``.
+        withheld: Fields that no service may see; they are gone before the pipeline sees the row.
+
+    Attributes:
+        sent_fields: Names of the top-level fields of every request made so far.
+    """
+
+    def __init__(self, pipeline: Sequence[SchemaAdapter] | None, withheld: Iterable[str] = ()) -> None:
+        self._pipeline: Pipeline | None = create_pipeline(list(pipeline)) if pipeline else None
+        self._withheld = frozenset(withheld)
+        self.sent_fields: set[str] = set()
+
+    def requests(self, dataset: pyarrow.dataset.Dataset, batch_size: int = 1024) -> Iterator[Request]:
+        """A request for each row, in the order of the files.
+
+        Raises:
+            EvaluationError: The pipeline fails on a row, yields none or several, or the row holds what JSON
+                cannot say. The row is named, its contents are not shown.
+        """
+        columns = [name for name in dataset.schema.names if name not in self._withheld]
+        for batch in dataset.to_batches(columns=columns, batch_size=batch_size):
+            for row in batch.to_pylist():
+                yield self._request(row)
+
+    def _request(self, row: dict[str, Any]) -> Request:
+        index = row[INDEX]
+        if self._pipeline is None:
+            del row[INDEX]
+            item = row
+        else:
+            try:
+                items = list(self._pipeline([_jsonable(row)]))
+            except DyffError as error:
+                raise EvaluationError(f"the input pipeline failed on row {index}: {error}") from error
+            if len(items) != 1:
+                raise EvaluationError(
+                    f"the input pipeline made {len(items)} requests of row {index}: it must make exactly one"
+                )
+            item = items[0]
+        self.sent_fields.update(item)
+        try:
+            body = json.dumps(item, default=_encode, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
+            raise EvaluationError(
+                f"row {index} cannot be sent as JSON: its field {_unsendable(item)} holds no finite number, text, "
+                "boolean, date or bytes; correct it, or take the field out in the input pipeline"
+            ) from error
+        return Request(index, body, hashlib.sha256(body).digest())
+
+
+def _encode(value: object) -> object:
+    """Binary is base64, times are ISO 8601 (CONTRACT, wire)."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(bytes(value)).decode("ascii")
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, decimal.Decimal | uuid.UUID):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def _jsonable(value: Any) -> Any:
+    """What a pipeline sees is JSON, as it would be on the wire."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return _encode(value)
+
+
+def _unsendable(item: Mapping[str, Any]) -> str:
+    for name, value in item.items():
+        try:
+            json.dumps(value, default=_encode, allow_nan=False)
+        except (TypeError, ValueError):
+            return name
+    return "(unknown)"

@@ -1,0 +1,236 @@
+"""Run an InferenceService on a Dataset and commit its answers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from dyff_dagster.evaluation.client import Client, FailedRow, Tally
+from dyff_dagster.evaluation.completeness import count
+from dyff_dagster.evaluation.errors import EvaluationError, EvaluationIncomplete
+from dyff_dagster.evaluation.options import DEFAULT_WORKERS, EvaluationOptions
+from dyff_dagster.evaluation.parts import INDEX, REPLICATION, RESPONSES, Parts
+from dyff_dagster.evaluation.requests import Request, RequestBuilder
+from dyff_dagster.evaluation.responses import ResponseReader
+from dyff_dagster.schema.arrow import open_dataset
+from dyff_dagster.schema.content import ContentDigest
+from dyff_dagster.schema.ids import replication_id
+from dyff_dagster.schema.platform import Evaluation
+from dyff_dagster.sessions import Session
+from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, columns_of, no_progress
+
+_ROWS = 65_536
+
+
+def run(
+    entity: Evaluation,
+    store: Store,
+    *,
+    inputs: Inputs,
+    dataset: Path,
+    service_digest: str,
+    session: Callable[[], AbstractContextManager[Session]],
+    withheld: frozenset[str] = frozenset(),
+    options: EvaluationOptions | None = None,
+    progress: Progress = no_progress,
+    run_id: str = "",
+    fresh: bool = False,
+) -> Commit:
+    """Answer every row in every replication exactly once, and commit the answers.
+
+    Call it while holding the entity's lock (:meth:`~dyff_dagster.store.Store.lock`).
+
+    Args:
+        entity: The evaluation.
+        store: Where unfinished answers lie and the finished ones go.
+        inputs: What the result is made from, recorded with it.
+        dataset: Directory of the data set's committed version.
+        service_digest: Digest of the service, first part of every answer's key.
+        session: Opens the session; not called where nothing is left to ask.
+        withheld: Fields that the service may not see.
+        options: Timeouts, attempts, what to bear.
+        progress: Told (rows answered, rows in all), counting replications.
+        run_id: Recorded with the commit.
+        fresh: Ask for everything again, also for what has an answer.
+
+    Raises:
+        EvaluationIncomplete: Rows stayed without an answer; what was answered is kept for the next try.
+        EvaluationError: A row cannot be sent, or the endpoint fails everything.
+        SessionError: The service did not start, or died.
+    """
+    options = options or EvaluationOptions()
+    data = open_dataset(dataset)
+    if INDEX not in data.schema.names:
+        raise EvaluationError(f"{entity.id}: the data set has no field {INDEX}: import it with dyff-dagster import-data")
+    interface = entity.inferenceSession.inferenceService.interface
+    reader = ResponseReader(interface)
+    builder = RequestBuilder(interface.inputPipeline, withheld)
+    parts = Parts(store, entity.id, service_digest, reader.type)
+    if fresh:
+        parts.ignored = frozenset(parts.names())
+    known = parts.keys()
+    expected = data.count_rows() * entity.replications
+    wanted: dict[int, bytes] = {}
+    taken_up = 0
+
+    def pending() -> Iterator[tuple[int, Request]]:
+        nonlocal taken_up
+        for request in builder.requests(data):
+            wanted[request.index] = request.digest
+            for replication in range(entity.replications):
+                if known.get((replication, request.index)) == request.digest:
+                    taken_up += 1
+                else:
+                    yield replication, request
+
+    rest = pending()
+    first = next(rest, None)
+    tally = Tally()
+    if first is not None:
+
+        def report(tally: Tally) -> None:
+            progress("answers", min(taken_up + tally.answered, expected), expected)
+
+        workers = entity.inferenceSession.replicas * (entity.workersPerReplica or DEFAULT_WORKERS)
+        with session() as opened:
+            client = Client(opened, reader, options, parts, max(1, workers), report)
+            tally = client.tally
+            try:
+                client.ask_all(_chain(first, rest))
+            finally:
+                _write_summary(store, entity, tally)
+                _write_failed(store, entity, tally.failed)
+    progress("answers", taken_up + tally.answered, expected)
+
+    with store.draft(entity.id) as draft:
+        answers = parts.answers(wanted, entity.replications)
+        data_version, schema = _write_answers(entity, answers, draft.path)
+        completeness = count(entity.id, draft.path, data, entity.replications)
+        unexplained = completeness.missing - len(tally.failed)
+        if (
+            completeness.duplicated
+            or completeness.unexpected
+            or unexplained
+            or completeness.missing > options.allowed_failures(expected)
+        ):
+            raise EvaluationIncomplete(_incomplete(entity, completeness.missing, tally, store), completeness, tally.errors)
+        facts = Facts(
+            rows=answers.num_rows,
+            columns=columns_of(schema),
+            sent_fields=tuple(sorted(builder.sent_fields)),
+            withheld=tuple(sorted(withheld)),
+            completeness=completeness,
+            notes={"takenUp": taken_up, **_summary(tally)},
+        )
+        return draft.commit(entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id)
+
+
+def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Request]]:
+    yield first
+    yield from rest
+
+
+def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tuple[str, pa.Schema]:
+    """Write the answers as reference-facts has them, in order; returns their content digest and schema."""
+    schema = pa.schema(
+        [
+            pa.field(REPLICATION, pa.string(), nullable=False),
+            pa.field(INDEX, pa.int64(), nullable=False),
+            answers.schema.field(RESPONSES),
+        ]
+    )
+    names = [replication_id(entity.id, number) for number in range(entity.replications)]
+    digest = ContentDigest(schema)
+    with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
+        for batch in answers.to_batches(max_chunksize=_ROWS):
+            replications = pa.array([names[number] for number in batch.column(0).to_pylist()], pa.string())
+            batch = pa.RecordBatch.from_arrays([replications, batch.column(1), batch.column(3)], schema=schema)
+            digest.update(batch)
+            writer.write_batch(batch)
+    return digest.hexdigest(), schema
+
+
+def _incomplete(entity: Evaluation, missing: int, tally: Tally, store: Store) -> str:
+    if not tally.failed:
+        return (
+            f"{entity.id}: {missing} rows have no answer after every one was asked for: "
+            "the data set changed under this run; start it again"
+        )
+    row = tally.failed[0]
+    return (
+        f"{entity.id}: {missing} of the answers are missing, the first is row {row.index}, replication "
+        f"{row.replication}, because {row.error} ({row.attempts} attempts); all are listed in "
+        f"{store.working(entity.id) / 'errors.parquet'}, and running it again asks for these alone"
+    )
+
+
+def _summary(tally: Tally) -> dict[str, Any]:
+    latencies = sorted(tally.latencies)
+
+    def quantile(q: float) -> float | None:
+        return round(latencies[min(len(latencies) - 1, int(q * len(latencies)))], 6) if latencies else None
+
+    return {
+        "rows": tally.answered,
+        "requests": tally.requests,
+        "retries": tally.retries,
+        "errors": tally.errors,
+        "rowsPerSecond": round(tally.answered / tally.seconds, 3) if tally.seconds else 0.0,
+        "latency": {"p50": quantile(0.5), "p95": quantile(0.95), "p99": quantile(0.99)},
+        "bytes": tally.bytes,
+    }
+
+
+def _write_summary(store: Store, entity: Evaluation, tally: Tally) -> None:
+    """Keep CONTRACT's ``summary.json``: counts are totals over all runs, rates are the last run's."""
+    try:
+        before = json.loads(store.get_working(entity.id, "summary.json"))
+    except (FileNotFoundError, ValueError):
+        before = {}
+    now = _summary(tally)
+    for name in ("rows", "requests", "retries", "bytes"):
+        now[name] += before.get(name, 0)
+    errors = dict(before.get("errors", {}))
+    for kind, number in tally.errors.items():
+        errors[kind] = errors.get(kind, 0) + number
+    now.update(errors=errors, tokens=before.get("tokens", 0), cost=before.get("cost", 0.0))
+    now["runs"] = before.get("runs", 0) + 1
+    store.put_working(entity.id, "summary.json", json.dumps(now, indent=1).encode())
+
+
+def _write_failed(store: Store, entity: Evaluation, failed: list[FailedRow]) -> None:
+    """Keep the rows that stayed without an answer; never what was sent for them."""
+    schema = pa.schema(
+        [
+            pa.field(REPLICATION, pa.string(), nullable=False),
+            pa.field(INDEX, pa.int64(), nullable=False),
+            pa.field("class", pa.string(), nullable=False),
+            pa.field("status", pa.int32()),
+            pa.field("attempts", pa.int32(), nullable=False),
+            pa.field("message", pa.string(), nullable=False),
+            pa.field("body", pa.string(), nullable=False),
+        ]
+    )
+    rows = [
+        {
+            REPLICATION: replication_id(entity.id, row.replication),
+            INDEX: row.index,
+            "class": row.error.kind,
+            "status": row.error.status,
+            "attempts": row.attempts,
+            "message": row.error.message,
+            "body": row.error.body,
+        }
+        for row in sorted(failed, key=lambda row: (row.replication, row.index))
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    store.put_working(entity.id, "errors.parquet", sink.getvalue())

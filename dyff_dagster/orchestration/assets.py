@@ -1,0 +1,126 @@
+"""One op for every entity that is computed, a bare asset for every one that is only declared."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.checks import EntityChecks
+from dyff_dagster.orchestration.metadata import commit_metadata
+from dyff_dagster.orchestration.names import op_name
+from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.selection import is_declared_only
+from dyff_dagster.orchestration.steps import Step
+from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.platform import DyffEntity
+from dyff_dagster.schema.statuses import failure_status
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class ComputeConfig(dg.Config):
+    """Run config of every op."""
+
+    force: bool = False
+    """Compute again what has not changed."""
+
+
+def build_assets(catalog: Catalog, translator: DyffTranslator) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """An asset for every entity, in the catalog's order.
+
+    Args:
+        catalog: The entities.
+        translator: How they look.
+    """
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    for entity in catalog.entities.values():
+        spec = translator.get_asset_spec(DyffTranslatorData(entity=entity, catalog=catalog))
+        assets.append(spec if is_declared_only(entity) else _computed(catalog, entity, spec))
+    return assets
+
+
+def _computed(catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec) -> dg.AssetsDefinition:
+    checks = EntityChecks.of(catalog, entity)
+
+    @dg.multi_asset(name=op_name(entity), specs=[spec], check_specs=checks.specs())
+    def compute(
+        context: dg.AssetExecutionContext, config: ComputeConfig, storage: DyffStorage, sessions: DyffSessions
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+        yield from _run(context, catalog, entity, spec.key, checks, config, storage, sessions)
+
+    return compute
+
+
+def _run(
+    context: dg.AssetExecutionContext,
+    catalog: Catalog,
+    entity: DyffEntity,
+    key: dg.AssetKey,
+    checks: EntityChecks,
+    config: ComputeConfig,
+    storage: DyffStorage,
+    sessions: DyffSessions,
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+    """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
+    try:
+        sessions.require_local()
+        step = Step(
+            catalog=catalog,
+            store=storage.store(),
+            entity=entity,
+            progress=_lines(context),
+            run_id=context.run.run_id,
+            startup_timeout=sessions.startup_timeout,
+        )
+        commit, reused = step.compute(force=config.force)
+    except DyffError as error:
+        tail = getattr(error, "log_tail", "")
+        if tail:  # it may hold prompts: the terminal may show it, Dagster's event log may not
+            print(tail, file=sys.stderr, flush=True)
+        yield from checks.failures(str(error), getattr(error, "completeness", None))
+        status = failure_status(entity.kind)
+        raise dg.Failure(
+            description=str(error),
+            metadata={"dyff/status": status, "dyff/reason": getattr(error, "reason", None) or _reason(entity)},
+            allow_retries=False,
+        ) from None
+    if reused:
+        context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
+    elif commit.facts.headline is not None:
+        context.log.info(", ".join(str(score) for score in commit.facts.scores[:3]))
+    yield dg.MaterializeResult(
+        asset_key=key,
+        metadata=commit_metadata(commit, reused=reused, pages_url=storage.pages_url),
+        check_results=list(checks.results(commit)),
+        data_version=dg.DataVersion(commit.data_version),
+    )
+
+
+def _reason(entity: DyffEntity) -> str:
+    """The platform's word for a failure of that kind where the error has none of its own."""
+    return {"Evaluation": "Incomplete", "Dataset": "IngestFailed"}.get(
+        entity.kind, "FetchFailed" if entity.kind in ("Model", "Module", "DataSource") else "Failed"
+    )
+
+
+def _lines(context: dg.AssetExecutionContext) -> Callable[[str, int | None, int | None], None]:
+    """Progress as lines in Dagster's log: the first, the last, and between them one every few seconds."""
+    last = 0.0
+    said = ""
+
+    def progress(message: str, done: int | None = None, total: int | None = None) -> None:
+        nonlocal last, said
+        now = time.monotonic()
+        text = message if done is None else f"{done}{f'/{total}' if total is not None else ''} {message}"
+        finished = done is not None and done == total
+        if text != said and (finished or done is None or now - last >= _SECONDS_BETWEEN_LINES):
+            last, said = now, text
+            context.log.info(text)
+
+    return progress

@@ -1,0 +1,130 @@
+"""Asset checks: completeness and schema, which stop everything, and the thresholds that an author sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from dyff_dagster.catalog import Catalog, Threshold, parse_checks
+from dyff_dagster.orchestration.names import asset_key, threshold_check_name
+from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement, MeasurementLevel
+from dyff_dagster.store import Commit, Completeness
+
+COMPLETE = "complete"
+SCHEMA = "schema"
+
+
+@dataclass(frozen=True)
+class EntityChecks:
+    """The checks of one entity.
+
+    Attributes:
+        key: Its asset.
+        built_in: Names of the checks that hold by construction once an artifact is committed.
+        thresholds: What its author demands of its scores, by check name.
+        blocking: Whether a failed threshold blocks what is downstream.
+    """
+
+    key: dg.AssetKey
+    built_in: tuple[str, ...]
+    thresholds: dict[str, Threshold]
+    blocking: bool
+
+    @classmethod
+    def of(cls, catalog: Catalog, entity: DyffEntity) -> EntityChecks:
+        """Read them off the entity's kind and its annotations."""
+        built_in: tuple[str, ...] = ()
+        if isinstance(entity, Evaluation):
+            built_in = (COMPLETE, SCHEMA)
+        elif isinstance(entity, Measurement):
+            built_in = (COMPLETE, SCHEMA) if entity.level == MeasurementLevel.Instance else (SCHEMA,)
+        elif isinstance(entity, Dataset):
+            built_in = (SCHEMA,)
+        text = catalog.annotation(entity.id, "checks")
+        thresholds = {threshold_check_name(t): t for t in parse_checks(text)} if text else {}
+        return cls(
+            key=asset_key(entity),
+            built_in=built_in,
+            thresholds=thresholds,
+            blocking=(catalog.annotation(entity.id, "blocking") or "").lower() == "true",
+        )
+
+    def specs(self) -> list[dg.AssetCheckSpec]:
+        """For Dagster."""
+        descriptions = {
+            COMPLETE: "Every row was answered exactly once in every replication, counted over what was written.",
+            SCHEMA: "What was written has the schema that the manifest declares.",
+        }
+        specs = [
+            dg.AssetCheckSpec(name, asset=self.key, description=descriptions[name], blocking=True)
+            for name in self.built_in
+        ]
+        specs += [
+            dg.AssetCheckSpec(
+                name,
+                asset=self.key,
+                description=f"The author demands {threshold.text}.",
+                blocking=self.blocking,
+                metadata={"dyff/threshold": threshold.text},
+            )
+            for name, threshold in self.thresholds.items()
+        ]
+        return specs
+
+    def results(self, commit: Commit) -> Iterator[dg.AssetCheckResult]:
+        """A result for every check, from what was committed; a score that is not there fails its check."""
+        for name in self.built_in:
+            if name == COMPLETE:
+                yield self._complete(commit.facts.completeness)
+            else:
+                yield self._result(name, True, {"columns": len(commit.facts.columns)})
+        for name, threshold in self.thresholds.items():
+            yield self._threshold(name, threshold, commit)
+
+    def failures(self, reason: str, completeness: Completeness | None = None) -> Iterator[dg.AssetCheckResult]:
+        """A failed result for every check of an entity that could not be computed."""
+        for name in self.built_in:
+            if name == COMPLETE and completeness is not None:
+                yield self._complete(completeness, passed=False)
+            else:
+                yield self._result(name, False, {"reason": reason})
+        for name, threshold in self.thresholds.items():
+            yield self._result(name, False, {"reason": reason, "threshold": threshold.text})
+
+    def _complete(self, completeness: Completeness | None, passed: bool = True) -> dg.AssetCheckResult:
+        if completeness is None:
+            return self._result(COMPLETE, False, {"reason": "nothing was counted"})
+        metadata: dict[str, object] = {
+            "expected": completeness.expected,
+            "answered": completeness.answered,
+            "missing": completeness.missing,
+            "duplicated": completeness.duplicated,
+            "unexpected": completeness.unexpected,
+        }
+        if completeness.examples:
+            metadata["examples"] = "; ".join(completeness.examples)
+        # Of a committed artifact only rows that the author allowed to fail can be missing.
+        holds = passed and not (completeness.duplicated or completeness.unexpected)
+        return self._result(COMPLETE, holds, metadata)
+
+    def _threshold(self, name: str, threshold: Threshold, commit: Commit) -> dg.AssetCheckResult:
+        score = commit.facts.score(threshold.score)
+        metadata: dict[str, object] = {"threshold": threshold.text}
+        if score is None:
+            known = ", ".join(known.name for known in commit.facts.scores) or "none"
+            return self._result(
+                name, False, {**metadata, "reason": f"there is no score {threshold.score}; there are: {known}"}
+            )
+        value = {"value": score.value, "low": score.low, "high": score.high}[threshold.bound]
+        metadata["score"] = str(score)
+        if value is None or not math.isfinite(value):
+            return self._result(name, False, {**metadata, "reason": f"{threshold.score} has no such number"})
+        return self._result(name, threshold.holds(value), {**metadata, "value": float(value)})
+
+    def _result(self, name: str, passed: bool, metadata: dict[str, object]) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(
+            check_name=name, asset_key=self.key, passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata
+        )

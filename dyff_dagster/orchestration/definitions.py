@@ -1,0 +1,86 @@
+"""A catalog as ``dg.Definitions``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.assets import build_assets
+from dyff_dagster.orchestration.console import console_logger
+from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.translator import DyffTranslator
+from dyff_dagster.schema.errors import DyffError
+
+
+def build_definitions(
+    catalog: Catalog,
+    *,
+    storage: DyffStorage | None = None,
+    sessions: DyffSessions | None = None,
+    translator: DyffTranslator | None = None,
+    executor: dg.ExecutorDefinition | None = None,
+) -> dg.Definitions:
+    """Every entity of a catalog as an asset, with its checks.
+
+    Nothing is written and no network is touched: every step and every pod loads the definitions anew.
+
+    Args:
+        catalog: The checked catalog.
+        storage: Where artifacts live; default the directory ``dyff-storage`` in the working directory.
+        sessions: How services are made to answer; default processes of this machine.
+        translator: How entities look as assets.
+        executor: Dagster's own default (``multi_or_in_process_executor``) where none is given.
+    """
+    return dg.Definitions(
+        assets=build_assets(catalog, translator or DyffTranslator()),
+        resources={"storage": storage or DyffStorage(), "sessions": sessions or DyffSessions()},
+        executor=executor,
+        loggers={"console": console_logger},
+    )
+
+
+def definitions_from_environment(base: Path, environment: Mapping[str, str] = os.environ) -> dg.Definitions:
+    """What a ``definitions.py`` needs: everything as CONTRACT's environment variables say.
+
+    Args:
+        base: Directory of definitions.py; relative paths are relative to it.
+        environment: The variables DYFF_CATALOG, DYFF_STORAGE_ROOT, DYFF_SESSIONS, DYFF_EXECUTOR,
+            DYFF_PAGES_URL.
+
+    Raises:
+        CatalogError: The catalog has problems.
+        DyffError: A variable has a value that it cannot have.
+    """
+    return build_definitions(
+        load_catalog(base, environment),
+        storage=DyffStorage.from_environment(base, environment),
+        sessions=DyffSessions.from_environment(environment),
+        executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
+    )
+
+
+def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Catalog:
+    """The catalog that DYFF_CATALOG names: an existing path, else a dotted module name."""
+    named = environment.get("DYFF_CATALOG") or "examples/breast_cancer"
+    path = base / named
+    return Catalog.load(path if path.exists() else named)
+
+
+def _executor(name: str) -> dg.ExecutorDefinition | None:
+    if name == "in_process":
+        return dg.in_process_executor
+    if name == "multiprocess":
+        return dg.multi_or_in_process_executor
+    if name == "k8s":
+        try:
+            from dagster_k8s import k8s_job_executor
+        except ImportError as error:
+            raise DyffError(
+                "DYFF_EXECUTOR is k8s and dagster-k8s is not installed: install dyff-dagster[kubernetes]"
+            ) from error
+        return k8s_job_executor
+    raise DyffError(f"DYFF_EXECUTOR is {name!r}: it must be in_process, multiprocess or k8s")

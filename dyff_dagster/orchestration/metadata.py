@@ -1,0 +1,117 @@
+"""What a committed version looks like on its asset's page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dyff_dagster.store import Column, Commit, Score
+
+_IMAGE_LIMIT = 200_000
+"""Bytes of a plot that may go into the event log, where every reader of the page loads it."""
+
+
+def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> dict[str, Any]:
+    """Metadata of a materialization: scores as plain numbers, counts, columns, digests, links, a plot.
+
+    Args:
+        commit: The version.
+        reused: Whether it was there before this run.
+        pages_url: Where pages are served, or None: then paths are shown.
+    """
+    facts = commit.facts
+    metadata: dict[str, Any] = {
+        "dyff/data_version": commit.data_version,
+        "dyff/input_digest": commit.input_digest,
+        "dyff/reused": reused,
+        "dyff/commit": commit.sequence,
+        "dagster/uri": str(commit.path),
+    }
+    if facts.rows is not None:
+        metadata["dagster/row_count"] = facts.rows
+    if facts.columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(columns=[_column(column) for column in facts.columns])
+    for score in facts.scores:
+        metadata.update(_score(score))
+    if facts.scores:
+        metadata["dyff/scores"] = dg.MetadataValue.md(score_table(facts.scores))
+    if facts.completeness is not None:
+        metadata["dyff/answered"] = facts.completeness.answered
+        metadata["dyff/asked"] = facts.completeness.expected
+    if facts.sent_fields is not None:
+        metadata["dyff/sent_fields"] = ", ".join(facts.sent_fields) or "(none)"
+    if facts.withheld is not None:
+        metadata["dyff/withheld_fields"] = ", ".join(facts.withheld) or "(none)"
+    if facts.conclusion:
+        metadata["dyff/conclusion"] = dg.MetadataValue.md(facts.conclusion)
+    metadata.update(_links(commit, pages_url))
+    if facts.figure is not None and (plot := _plot(commit, facts.figure)):
+        metadata["dyff/plot"] = dg.MetadataValue.md(plot)
+    for name, value in facts.notes.items():
+        if isinstance(value, dict | list):
+            metadata[f"dyff/{name}"] = dg.MetadataValue.json(value)
+        elif value is not None:
+            metadata[f"dyff/{name}"] = value
+    if commit.files:
+        metadata["dyff/files"] = dg.MetadataValue.table(
+            records=[
+                dg.TableRecord({"file": name, "bytes": digest.size, "sha256": digest.sha256})
+                for name, digest in list(sorted(commit.files.items()))[:50]
+            ]
+        )
+    return metadata
+
+
+def score_table(scores: tuple[Score, ...]) -> str:
+    """Scores with their intervals as a Markdown table."""
+    lines = ["| score | value | 95 % interval | n |", "|---|---:|---|---:|"]
+    for score in scores:
+        interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
+        lines.append(f"| {score.name} | {score.value:.4f} | {interval} | {'' if score.n is None else score.n} |")
+    return "\n".join(lines)
+
+
+def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:
+    """URLs (or paths, where no pages are served) of the page and the executed notebook, by name."""
+    links: dict[str, str] = {}
+    base = f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version}" if pages_url else None
+    if commit.facts.page:
+        links["page"] = f"{base}/" if base else str(commit.path / commit.facts.page)
+    if commit.facts.notebook:
+        links["notebook"] = f"{base}/notebook" if base else str(commit.path / commit.facts.notebook)
+    return links
+
+
+def _links(commit: Commit, pages_url: str | None) -> dict[str, Any]:
+    make = dg.MetadataValue.url if pages_url else dg.MetadataValue.path
+    return {f"dyff/{name}": make(link) for name, link in page_links(commit, pages_url).items()}
+
+
+def _score(score: Score) -> dict[str, float]:
+    numbers = {f"score/{score.name}": score.value}
+    if score.low is not None:
+        numbers[f"score/{score.name}/low"] = score.low
+    if score.high is not None:
+        numbers[f"score/{score.name}/high"] = score.high
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _column(column: Column) -> dg.TableColumn:
+    return dg.TableColumn(
+        name=column.name,
+        type=column.type,
+        description=column.description or None,
+        constraints=dg.TableColumnConstraints(nullable=column.nullable),
+    )
+
+
+def _plot(commit: Commit, name: str) -> str | None:
+    path = commit.path / name
+    data = path.read_bytes()
+    if len(data) > _IMAGE_LIMIT:
+        return None
+    return f"![{Path(name).stem}](data:image/png;base64,{base64.b64encode(data).decode('ascii')})"

@@ -1,0 +1,76 @@
+"""What the ops need of the world: where artifacts live and how services are made to answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.store import Store
+
+
+class DyffStorage(dg.ConfigurableResource[Store]):
+    """Where artifacts live."""
+
+    root: str = Field(
+        default="dyff-storage", description="A directory or an fsspec URL (DYFF_STORAGE_ROOT); relative to `base`."
+    )
+    base: str = Field(default="", description="What a relative root is relative to: the directory of definitions.py.")
+    pages_url: str | None = Field(
+        default=None,
+        description="Where `dyff-dagster serve-pages` answers (DYFF_PAGES_URL). Unset: metadata shows paths.",
+    )
+
+    @classmethod
+    def from_environment(cls, base: Path, environment: Mapping[str, str] = os.environ) -> DyffStorage:
+        """Read DYFF_STORAGE_ROOT and DYFF_PAGES_URL."""
+        return cls(
+            root=environment.get("DYFF_STORAGE_ROOT") or "dyff-storage",
+            base=str(base),
+            pages_url=environment.get("DYFF_PAGES_URL") or None,
+        )
+
+    @property
+    def location(self) -> str:
+        """The root, absolute where it is a local path."""
+        if "://" in self.root:
+            return self.root
+        return str((Path(self.base) / self.root).absolute())
+
+    def store(self) -> Store:
+        """Open the store."""
+        return Store(self.location)
+
+
+class DyffSessions(dg.ConfigurableResource[None]):
+    """How inference services are made to answer."""
+
+    backend: str = Field(default="local", description="`local` or `kubernetes` (DYFF_SESSIONS).")
+    startup_timeout: float = Field(default=120.0, description="Seconds until a local service must be ready.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DyffSessions:
+        """Read DYFF_SESSIONS.
+
+        Raises:
+            DyffError: It is neither ``local`` nor ``kubernetes``.
+        """
+        backend = environment.get("DYFF_SESSIONS") or "local"
+        if backend not in ("local", "kubernetes"):
+            raise DyffError(f"DYFF_SESSIONS is {backend!r}: it must be local or kubernetes")
+        return cls(backend=backend)
+
+    def require_local(self) -> None:
+        """Refuse what this release cannot do yet.
+
+        Raises:
+            DyffError: The backend is Kubernetes.
+        """
+        if self.backend != "local":
+            raise DyffError(
+                f"sessions on {self.backend} are not part of this release: unset DYFF_SESSIONS to run services here"
+            )

@@ -1,0 +1,38 @@
+"""Which entities are computed, and which are only declared."""
+
+from __future__ import annotations
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.schema.platform import (
+    AuditProcedure,
+    DyffEntity,
+    Family,
+    History,
+    InferenceService,
+    Method,
+    Revision,
+)
+
+
+def is_declared_only(entity: DyffEntity) -> bool:
+    """True for what is there as soon as it is written down: Dagster has nothing to run for it (CONTRACT)."""
+    if isinstance(entity, InferenceService):
+        return entity.builder is None
+    return isinstance(entity, Method | AuditProcedure | Family | History | Revision)
+
+
+def ancestors_with_ops(catalog: Catalog, entity_id: str) -> list[str]:
+    """The nearest computed entities upstream, seen through those that are only declared."""
+    found: dict[str, None] = {}
+    stack = list(reversed(catalog.upstream(entity_id)))
+    seen: set[str] = set()
+    while stack:
+        upstream = stack.pop()
+        if upstream in seen:
+            continue
+        seen.add(upstream)
+        if is_declared_only(catalog.get(upstream)):
+            stack.extend(reversed(catalog.upstream(upstream)))
+        else:
+            found[upstream] = None
+    return list(found)

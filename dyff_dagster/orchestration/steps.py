@@ -1,0 +1,295 @@
+"""How each kind of entity is computed: one way in, one way out.
+
+A step gathers what the entity depends on, asks whether that has changed, and calls the one function in the
+room of the entity's kind. Nothing here is about Dagster: the ops call :func:`compute` and report.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from dyff_dagster import analysis, evaluation, sources
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.evaluation.options import parse_max_failed_rows
+from dyff_dagster.orchestration.selection import ancestors_with_ops
+from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.platform import (
+    Dataset,
+    DataSource,
+    DyffEntity,
+    Evaluation,
+    ForeignInferenceService,
+    InferenceService,
+    InferenceServiceRunnerKind,
+    InferenceSession,
+    Measurement,
+    Model,
+    Module,
+    SafetyCase,
+)
+from dyff_dagster.sessions import Session, attach_session, open_session, start_session
+from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store
+from dyff_dagster.store.digests import digest_file
+
+Service = InferenceService | ForeignInferenceService
+
+
+class UnsatisfiedDependency(DyffError):
+    """An upstream entity has nothing committed yet.
+
+    Attributes:
+        reason: The platform's word for it.
+    """
+
+    reason = "UnsatisfiedDependency"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entity, about to be computed.
+
+    Attributes:
+        catalog: Where it comes from.
+        store: Where its artifact goes.
+        entity: The entity.
+        progress: Told how far it is.
+        run_id: The Dagster run.
+        startup_timeout: Seconds until a service must be ready.
+    """
+
+    catalog: Catalog
+    store: Store
+    entity: DyffEntity
+    progress: Progress
+    run_id: str = ""
+    startup_timeout: float = 120.0
+
+    def compute(self, force: bool = False) -> tuple[Commit, bool]:
+        """Compute the entity, unless nothing that it depends on has changed.
+
+        Args:
+            force: Compute it in any case.
+
+        Returns:
+            The current commit, and whether it was there before.
+
+        Raises:
+            DyffError: It cannot be computed; what was committed before stands.
+        """
+        with self.store.lock(self.entity.id):
+            self.store.clear_drafts(self.entity.id)
+            inputs = self.inputs()
+            current = self.store.current(self.entity.id)
+            if (
+                current is not None
+                and not force
+                and current.input_digest == inputs.digest
+                and not isinstance(self.entity, InferenceSession)
+                and self.store.intact(current)
+            ):
+                self.store.repair(current)
+                return current, True
+            return self._compute(inputs, force), False
+
+    def inputs(self) -> Inputs:
+        """Everything that may change the result, by digest.
+
+        Raises:
+            UnsatisfiedDependency: Something upstream was never committed.
+        """
+        upstream = {dep: self.upstream(dep).data_version for dep in ancestors_with_ops(self.catalog, self.entity.id)}
+        extras: dict[str, str] = {}
+        if isinstance(self.entity, Dataset | DataSource | Model | Module):
+            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
+        if isinstance(self.entity, Evaluation):
+            extras["service"] = self.service_digest(self.service_of(self.entity))
+            extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
+        return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
+
+    def upstream(self, entity_id: str) -> Commit:
+        """What an upstream entity has committed.
+
+        Raises:
+            UnsatisfiedDependency: Nothing yet.
+        """
+        commit = self.store.current(entity_id)
+        if commit is None:
+            kind = self.catalog.get(entity_id).kind
+            raise UnsatisfiedDependency(
+                f"{self.entity.id} needs the {kind} {entity_id}, which was never materialized in "
+                f"{self.store.root}: materialize it first, or select both"
+            )
+        return commit
+
+    def path_of(self, entity_id: str) -> Path:
+        """Directory of the current version of an upstream entity.
+
+        Raises:
+            DyffError: The store is not on a disk of this machine.
+        """
+        commit = self.upstream(entity_id)
+        if not self.store.local:
+            raise DyffError(
+                f"{self.store.root} is no local directory, and this release computes on local stores only: "
+                "set DYFF_STORAGE_ROOT to a directory"
+            )
+        return Path(commit.path)
+
+    def withheld(self, entity: Evaluation) -> frozenset[str]:
+        """Fields of the evaluation's data set that its service may not see."""
+        return self.catalog.withheld(entity.dataset) or frozenset()
+
+    def service_of(self, entity: Evaluation | InferenceSession) -> Service:
+        """The service that will answer."""
+        if isinstance(entity, Evaluation):
+            return entity.inferenceSession.inferenceService
+        return entity.inferenceService
+
+    def service_digest(self, service: Service) -> str:
+        """Digest of all that decides what a service answers: its spec, its model's bytes, its local code.
+
+        A service that runs on this machine is made of files that its command line names. They are no part
+        of its spec, and yet a change in one of them changes the answers.
+        """
+        parts: dict[str, object] = {"spec": service_digest(service)}
+        if service.model is not None and service.model.id in self.catalog.entities:
+            parts["model"] = self.upstream(service.model.id).data_version
+        if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
+            directory = self.service_directory(service)
+            parts["code"] = {
+                token: digest_file(directory / token).sha256
+                for argument in service.runner.args or []
+                for token in shlex.split(argument, posix=True) or [argument]
+                if _is_file(directory, token)
+            }
+        return sha256_text(canonical_json(parts).decode())
+
+    def service_directory(self, service: Service) -> Path:
+        """Where a local service runs: its manifest's directory."""
+        owner = service.id if service.id in self.catalog.entities else self.entity.id
+        return self.catalog.directory(owner)
+
+    def model_path(self, service: Service) -> Path | None:
+        """Where the service's model lies, or None where it has none with an artifact."""
+        if service.model is None or service.model.id not in self.catalog.entities:
+            return None
+        cache = service.model.artifact.huggingFaceCache
+        path = self.path_of(service.model.id)
+        return path / cache.snapshot_path() if cache is not None else path
+
+    def _compute(self, inputs: Inputs, force: bool) -> Commit:
+        entity = self.entity
+        if isinstance(entity, Dataset | DataSource | Model | Module):
+            return self._fetch(entity, inputs)
+        if isinstance(entity, Evaluation):
+            return self._evaluate(entity, inputs, force)
+        if isinstance(entity, Measurement | SafetyCase):
+            return analysis.run(
+                entity,
+                self.store,
+                inputs=inputs,
+                input_paths={item.entity: self.path_of(item.entity) for item in entity.inputs},
+                modules={module: self.path_of(module) for module in entity.method.modules},
+                progress=self.progress,
+                run_id=self.run_id,
+            )
+        if isinstance(entity, InferenceSession):
+            return self._start(entity, inputs)
+        raise DyffError(
+            f"{entity.id}: entities of kind {entity.kind} cannot be computed by this release: "
+            "leave it out of the selection"
+        )
+
+    def _fetch(self, entity: Dataset | DataSource | Model | Module, inputs: Inputs) -> Commit:
+        made_from = self.catalog.annotation(entity.id, "from")
+        source: Path | None = None
+        if made_from is not None:
+            if not isinstance(self.catalog.get(made_from), DataSource):
+                raise DyffError(
+                    f"{entity.id}: data sets made from an Evaluation cannot be computed by this release: "
+                    "make it from a DataSource"
+                )
+            source = self.path_of(made_from)
+        return sources.fetch(
+            entity,
+            self.store,
+            inputs=inputs,
+            files=self.catalog.files(entity.id),
+            source=source,
+            progress=self.progress,
+            run_id=self.run_id,
+        )
+
+    def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
+        service = self.service_of(entity)
+        directory = Path(self.store.working(entity.id)) / "sessions" / (self.run_id or "session")
+
+        def session() -> AbstractContextManager[Session]:
+            if entity.inferenceSessionReference is not None:
+                running = Path(self.store.working(entity.inferenceSessionReference)) / "session"
+                return attach_session(running, service)
+            return open_session(
+                service,
+                session_id=entity.id,
+                replicas=entity.inferenceSession.replicas,
+                cwd=self.service_directory(service),
+                model_path=self.model_path(service),
+                directory=directory,
+                headers=self._headers(service),
+                startup_timeout=self.startup_timeout,
+                progress=self.progress,
+            )
+
+        return evaluation.run(
+            entity,
+            self.store,
+            inputs=inputs,
+            dataset=self.path_of(entity.dataset),
+            service_digest=inputs.extras["service"],
+            session=session,
+            withheld=self.withheld(entity),
+            options=evaluation.EvaluationOptions(
+                max_failed_rows=parse_max_failed_rows(self.catalog.annotation(entity.id, "max-failed-rows"))
+            ),
+            progress=self.progress,
+            run_id=self.run_id,
+            fresh=force,
+        )
+
+    def _start(self, entity: InferenceSession, inputs: Inputs) -> Commit:
+        service = self.service_of(entity)
+        state = start_session(
+            entity,
+            cwd=self.service_directory(service),
+            model_path=self.model_path(service),
+            directory=Path(self.store.working(entity.id)) / "session",
+            default_lifetime=timedelta(hours=24),
+            startup_timeout=self.startup_timeout,
+            progress=self.progress,
+        )
+        facts = Facts(notes={"urls": list(state.urls), "expires": state.deadline.isoformat()})
+        with self.store.draft(entity.id) as draft:
+            return draft.commit(
+                entity=entity, data_version=inputs.digest, inputs=inputs, facts=facts, run_id=self.run_id
+            )
+
+    def _headers(self, service: Service) -> Mapping[str, str] | None:
+        text = self.catalog.annotation(service.id, "headers") if service.id in self.catalog.entities else None
+        if text is None:
+            return None
+        headers: Mapping[str, str] = json.loads(text)
+        return headers
+
+
+def _is_file(directory: Path, token: str) -> bool:
+    try:
+        return (directory / token).is_file() and not Path(token).is_absolute()
+    except (OSError, ValueError):
+        return False

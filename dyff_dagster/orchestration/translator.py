@@ -1,0 +1,139 @@
+"""How an entity looks as an asset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
+from dyff_dagster.orchestration.selection import ancestors_with_ops
+from dyff_dagster.schema.canonical import spec_digest
+from dyff_dagster.schema.platform import (
+    Dataset,
+    DataSource,
+    DyffEntity,
+    Evaluation,
+    InferenceService,
+    InferenceSession,
+    Measurement,
+    Method,
+    Model,
+    Module,
+    SafetyCase,
+)
+
+_KIND = re.compile(r"[^a-z0-9_]")
+
+
+@dataclass(frozen=True)
+class DyffTranslatorData:
+    """What a translator may look at.
+
+    Attributes:
+        entity: The entity to translate.
+        catalog: The whole catalog, so that references resolve.
+    """
+
+    entity: DyffEntity
+    catalog: Catalog
+
+
+class DyffTranslator:
+    """Says how each entity looks as an asset. Subclass it and override :meth:`get_asset_spec`.
+
+    Example:
+        .. code-block:: python
+
+            class OurTranslator(DyffTranslator):
+                def get_asset_spec(self, data):
+                    return super().get_asset_spec(data).merge_attributes(tags={"site": "ward-7"})
+
+            defs = build_definitions(catalog, translator=OurTranslator())
+    """
+
+    def get_asset_spec(self, data: DyffTranslatorData) -> dg.AssetSpec:
+        """The asset of an entity.
+
+        Its upstream assets are the entity's ``dependencies()`` and what its annotations name. Where one of
+        those is only declared, and Dagster has nothing to run for it, the computed entities behind it are
+        upstream too: Dagster orders steps by direct edges alone, and an evaluation must not start before the
+        model of its service is there.
+        """
+        entity, catalog = data.entity, data.catalog
+        deps = list(dict.fromkeys([*catalog.upstream(entity.id), *ancestors_with_ops(catalog, entity.id)]))
+        owner = owner_of(entity.account)
+        return dg.AssetSpec(
+            key=asset_key(entity),
+            deps=[asset_key(catalog.get(dep)) for dep in deps],
+            group_name=plain_name(entity.account),
+            kinds=kinds_of(entity),
+            owners=[owner] if owner else [],
+            description=description_of(data),
+            metadata=self.get_metadata(data),
+            tags=tags_of(entity),
+            code_version=spec_digest(entity),
+        )
+
+    def get_metadata(self, data: DyffTranslatorData) -> Mapping[str, Any]:
+        """What the asset's page shows before anything was computed."""
+        entity = data.entity
+        metadata: dict[str, Any] = {"dyff/kind": entity.kind, "dyff/id": entity.id, "dyff/account": entity.account}
+        if name := getattr(entity, "name", None):
+            metadata["dyff/name"] = name
+        origin = data.catalog.origin(entity.id)
+        if origin.path is not None:
+            metadata["dyff/manifest"] = f"{origin.path.name}:{origin.line}"
+        for annotation in ("checks", "withhold", "automation"):
+            if (value := data.catalog.annotation(entity.id, annotation)) is not None:
+                metadata[f"dyff/{annotation}"] = value
+        return metadata
+
+
+def kinds_of(entity: DyffEntity) -> set[str]:
+    """The entity's kind and its technology, as Dagster draws them."""
+    technology: str | None = None
+    if isinstance(entity, Dataset | Evaluation | Measurement):
+        technology = "parquet"
+    elif isinstance(entity, SafetyCase):
+        technology = "jupyter"
+    elif isinstance(entity, Method):
+        technology = "jupyter" if entity.implementation.jupyterNotebook else "python"
+    elif isinstance(entity, Module):
+        technology = "python"
+    elif isinstance(entity, DataSource):
+        technology = entity.sourceKind
+    elif isinstance(entity, Model):
+        technology = {"HuggingFaceHub": "huggingface", "GitLFS": "git"}.get(entity.source.kind.value, "file")
+    elif isinstance(entity, InferenceService | InferenceSession):
+        service = entity if isinstance(entity, InferenceService) else entity.inferenceService
+        technology = service.runner.kind.value if service.runner else "http"
+    return {_KIND.sub("", kind.lower()) for kind in (entity.kind, technology) if kind}
+
+
+def description_of(data: DyffTranslatorData) -> str | None:
+    """Its documentation, else its description, else its name."""
+    entity = data.entity
+    documentation = data.catalog.documentation.get(entity.id)
+    if documentation is not None:
+        parts = [documentation.title and f"## {documentation.title}", documentation.summary, documentation.fullPage]
+        if text := "\n\n".join(part for part in parts if part):
+            return text
+    name, description = getattr(entity, "name", None), getattr(entity, "description", None)
+    return "\n\n".join(part for part in (name and f"**{name}**", description) if part) or None
+
+
+def tags_of(entity: DyffEntity) -> dict[str, str]:
+    """The entity's labels, those that are tags in Dagster too."""
+    tags = {}
+    for key, value in entity.labels.items():
+        text = value or ""
+        if re.fullmatch(r"[A-Za-z0-9_.-]{1,63}(/[A-Za-z0-9_.-]{1,63})?", key) and re.fullmatch(
+            r"[A-Za-z0-9_.-]{0,63}", text
+        ):
+            tags[key] = text
+    return tags

@@ -1,0 +1,28 @@
+"""Children that never outlive their purpose: a command, its guard, and the guard's promise.
+
+Standard library only, and no room below this one. POSIX only; what needs Linux says so and has a weaker
+substitute elsewhere.
+"""
+
+from __future__ import annotations
+
+from dyff_dagster.processes.attached import AttachedProcess, start_guarded
+from dyff_dagster.processes.detached import DetachedProcess, adopt
+from dyff_dagster.processes.environment import clean_environment
+from dyff_dagster.processes.guard import alive, identity
+from dyff_dagster.processes.guarded import GuardedProcess, GuardError, terminate_all
+from dyff_dagster.processes.logs import tail
+
+__all__ = [
+    "AttachedProcess",
+    "DetachedProcess",
+    "GuardError",
+    "GuardedProcess",
+    "adopt",
+    "alive",
+    "clean_environment",
+    "identity",
+    "start_guarded",
+    "tail",
+    "terminate_all",
+]

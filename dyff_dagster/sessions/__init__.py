@@ -1,0 +1,25 @@
+"""An InferenceService made to answer: as local processes, as a mock in this process, or where it is hosted.
+
+What Kubernetes runs lies in ``dyff_dagster.sessions.kubernetes``.
+"""
+
+from __future__ import annotations
+
+from dyff_dagster.sessions.errors import SessionError
+from dyff_dagster.sessions.hosted import parse_headers, resolve_headers
+from dyff_dagster.sessions.session import Session, open_session
+from dyff_dagster.sessions.state import SessionState, read_session
+from dyff_dagster.sessions.supervisor import attach_session, end_session, start_session
+
+__all__ = [
+    "Session",
+    "SessionError",
+    "SessionState",
+    "attach_session",
+    "end_session",
+    "open_session",
+    "parse_headers",
+    "read_session",
+    "resolve_headers",
+    "start_session",
+]

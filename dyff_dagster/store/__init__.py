@@ -1,0 +1,34 @@
+"""Where artifacts live: one directory per entity on any filesystem, atomic commits, digests.
+
+A :class:`Store` keeps every committed version of an entity's artifact for good. Work happens in a
+:class:`Draft`, a local directory that nobody else sees; :meth:`Draft.commit` makes it a version and
+moves the pointer, in that order, so that a reader finds the version before or the version after and
+never half of one.
+"""
+
+from __future__ import annotations
+
+from dyff_dagster.store.commits import Commit, FileDigest
+from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
+from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns_of
+from dyff_dagster.store.inputs import Inputs
+from dyff_dagster.store.progress import Progress, no_progress
+from dyff_dagster.store.store import Draft, Store
+
+__all__ = [
+    "Column",
+    "Commit",
+    "CommitConflict",
+    "Completeness",
+    "Draft",
+    "EntityBusy",
+    "Facts",
+    "FileDigest",
+    "Inputs",
+    "Progress",
+    "Score",
+    "Store",
+    "StoreError",
+    "columns_of",
+    "no_progress",
+]

@@ -1,0 +1,57 @@
+"""Digests of files and of trees of files."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyff_dagster.schema.canonical import canonical_json
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """Digests of one file's bytes.
+
+    Attributes:
+        sha256: Hexadecimal SHA-256.
+        md5: The page's form of MD5: base64 of the raw sixteen bytes. For identification, not security.
+        size: Bytes.
+    """
+
+    sha256: str
+    md5: str
+    size: int
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Read a file once and digest it both ways."""
+    sha256 = hashlib.sha256()
+    md5 = hashlib.md5(usedforsecurity=False)
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            md5.update(block)
+            size += len(block)
+    return FileDigest(sha256.hexdigest(), base64.b64encode(md5.digest()).decode(), size)
+
+
+def list_files(root: Path) -> list[str]:
+    """Every regular file below ``root`` as a relative POSIX path, sorted by that path's bytes."""
+    return sorted(
+        (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()),
+        key=lambda name: name.encode(),
+    )
+
+
+def tree_digest(files: Mapping[str, FileDigest] | Iterable[tuple[str, FileDigest]]) -> str:
+    """Digest of a set of files: SHA-256 over the canonical JSON of ``{relative path: SHA-256}``.
+
+    It knows nothing of times, owners or modes: two trees with the same names and bytes have the same one.
+    """
+    return hashlib.sha256(canonical_json({name: digest.sha256 for name, digest in dict(files).items()})).hexdigest()

@@ -1,0 +1,175 @@
+"""The few operations a store needs of a filesystem, on a local disk and through fsspec.
+
+Put, list, read, exclusive create. Nothing is ever renamed, except a temporary file on a local disk:
+object stores have no rename, and a copy that pretends to be one is not atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from upath import UPath
+
+from dyff_dagster.store.errors import StoreError
+
+
+class Filesystem(Protocol):
+    """What :class:`~dyff_dagster.store.Store` asks of the place where it lives.
+
+    Every path is below the store's root. A file is there whole or not at all.
+    """
+
+    local: bool
+
+    def read(self, path: UPath) -> bytes:
+        """The file's bytes; FileNotFoundError where there is none."""
+
+    def names(self, path: UPath) -> list[str]:
+        """Names in a directory, sorted; none where there is no such directory."""
+
+    def put(self, path: UPath, data: bytes) -> None:
+        """Write a file, replacing what was there."""
+
+    def create(self, path: UPath, data: bytes) -> None:
+        """Write a file that must not be there yet; FileExistsError where it is."""
+
+    def take(self, source: Path, path: UPath) -> None:
+        """Move a local file here, read-only from now on, replacing what was there."""
+
+    def view(self, source: UPath, path: UPath) -> None:
+        """Show a file of the store under a second name: a hard link where the disk has them, else a copy."""
+
+    def remove(self, path: UPath) -> None:
+        """Remove a file, if it is there."""
+
+
+class LocalFilesystem:
+    """A directory of this machine (or one mounted here)."""
+
+    local = True
+
+    def read(self, path: UPath) -> bytes:
+        return Path(path).read_bytes()
+
+    def names(self, path: UPath) -> list[str]:
+        try:
+            return sorted(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def put(self, path: UPath, data: bytes) -> None:
+        with _temporary(Path(path)) as temporary:
+            _write_durably(temporary, data)
+            os.replace(temporary, path)
+            _sync_directory(Path(path).parent)
+
+    def create(self, path: UPath, data: bytes) -> None:
+        with _temporary(Path(path)) as temporary:
+            _write_durably(temporary, data)
+            # A link, unlike a rename, fails where the name is taken; unlike O_EXCL it shows no empty file.
+            os.link(temporary, path)
+            _sync_directory(Path(path).parent)
+
+    def take(self, source: Path, path: UPath) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+        source.chmod(0o444)
+        os.replace(source, target)
+        _sync_directory(target.parent)
+
+    def view(self, source: UPath, path: UPath) -> None:
+        target = Path(path)
+        if target.exists() and os.path.samefile(source, target):
+            return
+        with _temporary(target) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:  # no hard links here (another filesystem, or one without them)
+                temporary.write_bytes(Path(source).read_bytes())
+            os.replace(temporary, target)
+
+    def remove(self, path: UPath) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class RemoteFilesystem:
+    """An object store, or whatever else fsspec reaches."""
+
+    local = False
+
+    def read(self, path: UPath) -> bytes:
+        data = path.fs.cat_file(path.path)
+        return data if isinstance(data, bytes) else bytes(data)
+
+    def names(self, path: UPath) -> list[str]:
+        try:
+            path.fs.invalidate_cache(path.path)
+            return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in path.fs.ls(path.path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def put(self, path: UPath, data: bytes) -> None:
+        path.fs.pipe_file(path.path, data)
+
+    def create(self, path: UPath, data: bytes) -> None:
+        path.fs.invalidate_cache()
+        if path.fs.exists(path.path):
+            raise FileExistsError(path.path)
+        path.fs.pipe_file(path.path, data, mode="create")
+
+    def take(self, source: Path, path: UPath) -> None:
+        path.fs.put_file(str(source), path.path)
+
+    def view(self, source: UPath, path: UPath) -> None:
+        path.fs.cp_file(source.path, path.path)
+
+    def remove(self, path: UPath) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            path.fs.rm_file(path.path)
+
+
+def open_filesystem(root: UPath) -> Filesystem:
+    """The operations for where ``root`` lies.
+
+    Raises:
+        StoreError: It lies on a local path that is there and is no directory.
+    """
+    if root.protocol in ("", "file", "local"):
+        if Path(root).exists() and not Path(root).is_dir():
+            raise StoreError(f"the storage root {root} is a file: DYFF_STORAGE_ROOT must name a directory or a URL")
+        return LocalFilesystem()
+    return RemoteFilesystem()
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A hidden name beside ``path``; gone afterwards whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename survive a power cut: the name lives in the directory, not in the file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
