@@ -101,7 +101,13 @@ def validate(path: str | None, catalog: str, as_json: bool) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier import of the same id.")
 def import_data(
-    file: Path, entity_id: str | None, name: str | None, account: str, withhold: str | None, out: Path, overwrite: bool
+    file: Path,
+    entity_id: str | None,
+    name: str | None,
+    account: str,
+    withhold: str | None,
+    out: Path,
+    overwrite: bool,
 ) -> None:
     """Turn your own rows (CSV, JSON Lines or Parquet) into a Dataset: Parquet, and a manifest beside it."""
     from dyff_dagster.sources import import_data as run
@@ -178,7 +184,9 @@ def open_page(entity_id: str, storage: str) -> None:
 
 @main.command("serve-pages")
 @_storage_option
-@click.option("--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; loopback only.")
 def serve_pages(storage: str, port: int, host: str) -> None:
     """Serve safety cases and executed notebooks, read-only, to browsers of this machine.

@@ -58,7 +58,9 @@ def check_analysis(entry: Entry, analysis: Analysis, known: Mapping[str, str], f
     method = analysis.method
     kind = entry.entity.kind
     if str(method.output.kind) != kind:
-        findings.error(entry, ("method", "id"), f"method '{method.id}' makes a {method.output.kind}, not a {kind}")
+        findings.error(
+            entry, ("method", "id"), f"method '{method.id}' makes a {method.output.kind}, not a {kind}"
+        )
         return
     parameters = [parameter.keyword for parameter in method.parameters]
     arguments = [argument.keyword for argument in analysis.arguments]
@@ -107,7 +109,9 @@ def _check_keywords(
     for index, keyword in enumerate(given):
         if keyword not in declared:
             location: Location = (field, index, "keyword")
-            message = f"method '{method}' has no {noun.split()[-1]} '{keyword}'; {suggestion(keyword, declared)}"
+            message = (
+                f"method '{method}' has no {noun.split()[-1]} '{keyword}'; {suggestion(keyword, declared)}"
+            )
             findings.error(entry, location, message)
     _check_doubles(entry, field, given, findings)
 
@@ -117,4 +121,3 @@ def _check_doubles(entry: Entry, field: str, keywords: Sequence[str], findings: 
         if count > 1:
             last = len(keywords) - 1 - list(reversed(keywords)).index(keyword)
             findings.error(entry, (field, last, "keyword"), f"'{keyword}' stands {count} times; keep one")
-

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dyff_dagster.catalog.cron import describe_bad_cron
-from dyff_dagster.catalog.entries import PREFIX, Entry, Findings
+from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import suggestion
 from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
+from dyff_dagster.schema.annotations import PREFIX, is_reserved
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
 
@@ -75,13 +76,13 @@ def _names(value: str) -> str | None:
 
 def _json_object(value: str) -> str | None:
     found = _parsed(value)
-    return None if isinstance(found, dict) else "must be a JSON object, as in '{\"name\": \"value\"}'"
+    return None if isinstance(found, dict) else 'must be a JSON object, as in \'{"name": "value"}\''
 
 
 def _headers(value: str) -> str | None:
     found = _parsed(value)
     if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
-        return "must be a JSON object of strings, as in '{\"Authorization\": \"Bearer ${API_KEY}\"}'"
+        return 'must be a JSON object of strings, as in \'{"Authorization": "Bearer ${API_KEY}"}\''
     return None
 
 
@@ -120,12 +121,6 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def is_reserved(key: str) -> bool:
-    """Whether a label's or annotation's key lies under ``dyff.io/`` or a subdomain of it."""
-    domain, slash, _ = key.lower().partition("/")
-    return bool(slash) and (domain == "dyff.io" or domain.endswith(".dyff.io"))
-
-
 def withheld_fields(value: str) -> list[str]:
     """The field names of a ``withhold`` annotation; an empty value withholds nothing."""
     return [name.strip() for name in value.split(",") if name.strip()]
@@ -136,28 +131,34 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
     entity = entry.entity
     for key in entity.labels:
         if is_reserved(key):
-            findings.error(entry, ("labels", key), "labels under dyff.io are reserved for the platform; use another domain")
+            message = "labels under dyff.io are reserved for the platform; use another domain"
+            findings.error(entry, ("labels", key), message)
     seen: set[str] = set()
     for index, annotation in enumerate(entity.annotations):
         key = annotation.key
         location = entry.annotation_places.get(key, ("annotations", index))
         if key in seen:
-            findings.error(entry, ("annotations", index, "key"), f"the annotation '{key}' stands twice; keep one")
+            findings.error(
+                entry, ("annotations", index, "key"), f"the annotation '{key}' stands twice; keep one"
+            )
             continue
         seen.add(key)
         if is_reserved(key):
-            findings.error(entry, location, "annotations under dyff.io are reserved for the platform; use another domain")
+            message = "annotations under dyff.io are reserved for the platform; use another domain"
+            findings.error(entry, location, message)
         elif key.startswith(PREFIX):
-            message = _wrong(entity.kind, key[len(PREFIX) :], annotation.value)
-            if message is not None:
-                findings.error(entry, location, message)
+            wrong = _wrong(entity.kind, key[len(PREFIX) :], annotation.value)
+            if wrong is not None:
+                findings.error(entry, location, wrong)
         elif key.lower().startswith(PREFIX):
             findings.error(entry, location, f"the prefix of this project's annotations is written '{PREFIX}'")
     source_kind = getattr(getattr(entity, "source", None), "kind", None)
     if isinstance(entity, Model) and source_kind != ModelSourceKinds.Upload and PREFIX + "files" in seen:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
     if isinstance(entity, Dataset) and PREFIX + "ingest" in seen and PREFIX + "from" not in seen:
-        findings.annotation_error(entry, "ingest", f"says how to read what '{PREFIX}from' names, which is not there")
+        findings.annotation_error(
+            entry, "ingest", f"says how to read what '{PREFIX}from' names, which is not there"
+        )
 
 
 def _wrong(kind: str, name: str, value: str) -> str | None:
@@ -214,12 +215,10 @@ def check_ingest(entry: Entry, source: object, findings: Findings) -> None:
     if ingest is None or source is None:
         return
     if isinstance(source, Evaluation):
+        view = ingest.strip()
         views = [view.id for view in source.inferenceSession.inferenceService.outputViews]
-        if ingest.strip() not in views:
-            findings.annotation_error(
-                entry,
-                "ingest",
-                f"the service of '{source.id}' has no outputView '{ingest.strip()}'; {suggestion(ingest.strip(), views)}",
-            )
+        if view not in views:
+            message = f"the service of '{source.id}' has no outputView '{view}'; {suggestion(view, views)}"
+            findings.annotation_error(entry, "ingest", message)
     elif _json_object(ingest) is not None:
         findings.annotation_error(entry, "ingest", "must be a JSON object with the archives and steps")

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from dyff_dagster.catalog.documents import Branch, Place, Plain, line_of
 from dyff_dagster.catalog.problems import Location, Origin, Problem, format_location
+from dyff_dagster.schema.annotations import PREFIX
 from dyff_dagster.schema.platform import DyffEntity
-
-PREFIX = "dyff-dagster/"
-"""Annotations of this project have keys that begin so; the rest of the key is the annotation's name."""
 
 
 @dataclass(slots=True)

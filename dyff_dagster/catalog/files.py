@@ -65,7 +65,9 @@ def check_files(entry: Entry, findings: Findings) -> None:
     named = entry.annotation("files")
     if named is not None:
         if PurePath(named).is_absolute():
-            findings.annotation_error(entry, "files", "must be relative to the manifest, not an absolute path")
+            findings.annotation_error(
+                entry, "files", "must be relative to the manifest, not an absolute path"
+            )
             return
         if not entry.files().is_dir():
             findings.annotation_error(entry, "files", f"there is no directory {entry.files()}")

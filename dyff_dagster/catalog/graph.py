@@ -30,7 +30,9 @@ def in_order(
     """
     downstream = downstream_of(upstream)
     waiting = {entity_id: len(targets) for entity_id, targets in upstream.items()}
-    ready = [(entries[entity_id].entity.kind, entity_id) for entity_id, count in waiting.items() if count == 0]
+    ready = [
+        (entries[entity_id].entity.kind, entity_id) for entity_id, count in waiting.items() if count == 0
+    ]
     heapq.heapify(ready)
     order: list[str] = []
     depth: dict[str, int] = {}
@@ -50,7 +52,9 @@ def in_order(
     left = [entity_id for entity_id in upstream if entity_id not in depth]
     for cycle in _cycles(left, upstream):
         path = " → ".join([*cycle, cycle[0]])
-        findings.error(entries[cycle[0]], ("id",), f"waits for itself: {path}; remove one of these references")
+        findings.error(
+            entries[cycle[0]], ("id",), f"waits for itself: {path}; remove one of these references"
+        )
     return order
 
 

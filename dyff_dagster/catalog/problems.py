@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dyff_dagster.schema.base import closest
 from dyff_dagster.schema.errors import DyffError
 
 Location = tuple[str | int, ...]
@@ -81,13 +81,6 @@ def format_location(location: Iterable[str | int]) -> str:
         else:
             text += f".{step}" if text else step
     return text
-
-
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, or None where nothing is alike."""
-    candidates = {candidate.lower(): candidate for candidate in known}
-    matches = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=0.6)
-    return candidates[matches[0]] if matches else None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

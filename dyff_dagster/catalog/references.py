@@ -8,7 +8,6 @@ from typing import NamedTuple
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.schema.platform import (
-    Analysis,
     Audit,
     AuditProcedure,
     DyffEntity,
@@ -19,6 +18,7 @@ from dyff_dagster.schema.platform import (
     Measurement,
     Method,
     Report,
+    SafetyCase,
 )
 
 METHOD_INPUT_KINDS = ("Dataset", "Evaluation", "Measurement", "Report")
@@ -57,7 +57,7 @@ def references(entity: DyffEntity) -> Iterator[Reference]:
         if notebook is not None:
             location = ("implementation", "jupyterNotebook", "notebookModule")
             yield Reference(location, notebook.notebookModule, ("Module",))
-    elif isinstance(entity, Analysis):
+    elif isinstance(entity, Measurement | SafetyCase):
         yield from _of_analysis(entity)
     elif isinstance(entity, Report):
         yield Reference(("evaluation",), entity.evaluation, ("Evaluation",))
@@ -73,7 +73,7 @@ def references(entity: DyffEntity) -> Iterator[Reference]:
             yield Reference(("members", name, "family"), member.family, ("Family",))
 
 
-def _of_analysis(entity: Analysis) -> Iterator[Reference]:
+def _of_analysis(entity: Measurement | SafetyCase) -> Iterator[Reference]:
     yield Reference(("method", "id"), entity.method.id, ("Method",))
     for index, item in enumerate(entity.inputs):
         yield Reference(("inputs", index, "entity"), item.entity, METHOD_INPUT_KINDS)

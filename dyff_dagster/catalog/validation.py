@@ -8,9 +8,18 @@ import pydantic
 
 from dyff_dagster.catalog.documents import Document, Place, line_of, spelling_of
 from dyff_dagster.catalog.entries import as_written
-from dyff_dagster.catalog.problems import Location, Problem, closest, format_location
+from dyff_dagster.catalog.problems import Location, Problem, format_location
+from dyff_dagster.schema.base import closest
 
-_WANT_TEXT = {"string_type", "literal_error", "enum", "model_type", "model_attributes_type", "dict_type", "list_type"}
+_WANT_TEXT = {
+    "string_type",
+    "literal_error",
+    "enum",
+    "model_type",
+    "model_attributes_type",
+    "dict_type",
+    "list_type",
+}
 _TRUTH = {"yes", "no", "on", "off", "true", "false", "y", "n"}
 
 
@@ -26,12 +35,11 @@ def problems_of(document: Document, entity_id: str | None, error: pydantic.Valid
     return found
 
 
-def read_as(spelling: str) -> str:
-    """What YAML made of an unquoted word that was meant as text."""
+def put_in_quotes(spelling: str) -> str:
+    """What YAML made of an unquoted word that was meant as text, and what would be right."""
     lowered = spelling.lower()
-    if lowered in _TRUTH:
-        return "a truth value"
-    return "nothing" if lowered in ("", "~", "null") else "a number"
+    what = "a truth value" if lowered in _TRUTH else "nothing" if lowered in ("~", "null") else "a number"
+    return f"`{spelling}` is read as {what} by YAML; put it in quotes: '{spelling}'"
 
 
 def _in_file(place: Place, location: Location) -> Location:
@@ -52,11 +60,12 @@ def _sentence(detail: dict[str, Any], location: Location, spelling: str | None) 
     if spelling is not None and kind in _WANT_TEXT and (kind != "dict_type" or spelling.lower() in _TRUTH):
         if spelling == "":
             return "is empty; write a value"
-        return f"`{spelling}` is read as {read_as(spelling)} by YAML; put it in quotes: '{spelling}'"
+        return put_in_quotes(spelling)
     if kind in ("enum", "literal_error"):
         expected = detail.get("ctx", {}).get("expected", "")
         given = detail.get("input")
-        near = closest(given, expected.replace("'", "").replace(" or ", ", ").split(", ")) if isinstance(given, str) else None
+        known = expected.replace("'", "").replace(" or ", ", ").split(", ")
+        near = closest(given, known) if isinstance(given, str) else None
         if expected:
             return f"must be {expected}" + (f"; did you mean '{near}'?" if near else "")
     if kind in ("string_pattern_mismatch",):
@@ -65,4 +74,8 @@ def _sentence(detail: dict[str, Any], location: Location, spelling: str | None) 
     if kind in ("model_type", "model_attributes_type"):
         return "must be a mapping of fields, or (where another entity is meant) its id"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    return message[:1].lower() + message[1:] if not message[:2].isupper() and kind != "extra_forbidden" else message
+    return (
+        message[:1].lower() + message[1:]
+        if not message[:2].isupper() and kind != "extra_forbidden"
+        else message
+    )

@@ -25,7 +25,13 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _TRUE = {"yes", "true", "on"}
 _UNUSUAL_INT = re.compile(r"[-+]?0[0-9_]+$|.*:|[-+]?0[bxX]")
-_WORDS = {"bool": "a truth value", "int": "a number", "float": "a number", "null": "nothing", "merge": "a merge"}
+_WORDS = {
+    "bool": "a truth value",
+    "int": "a number",
+    "float": "a number",
+    "null": "nothing",
+    "merge": "a merge",
+}
 
 _NO_KEY: Any = object()
 _MERGE: Any = object()
@@ -69,9 +75,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str, line: int | None) -> str:
     if "\t" in here[: len(here) - len(here.lstrip())] or "'\\t'" in problem:
         return "is indented with a tab; YAML wants spaces"
     if "mapping values are not allowed" in problem:
-        return (
-            "is no YAML: a second `:` on the line; put text that holds a colon in quotes, or mend the indentation"
-        )
+        return "is no YAML: a second `:` on the line; put text that holds a colon in quotes, or mend the indentation"
     if "cannot start any token" in problem:
         return "is no YAML: a value begins with a character that is reserved; put the text in quotes"
     context = f" {error.context}" if error.context else ""
@@ -156,7 +160,9 @@ class _Reader:
             frame.key = _MERGE
             return
         if kind in _WORDS:
-            self._problem(line, f"the key `{text}` is read as {_WORDS[kind]} by YAML; put it in quotes: '{text}'")
+            self._problem(
+                line, f"the key `{text}` is read as {_WORDS[kind]} by YAML; put it in quotes: '{text}'"
+            )
         frame.key = text
 
     def _value(self, text: str, kind: str, line: int) -> tuple[Any, bool]:
@@ -180,14 +186,18 @@ class _Reader:
             if kind == "float":
                 real = self.loader.construct_yaml_float(node)
                 if not math.isfinite(real):
-                    self._problem(line, f"`{text}` is no number that JSON knows; put it in quotes if it is text")
+                    self._problem(
+                        line, f"`{text}` is no number that JSON knows; put it in quotes if it is text"
+                    )
                 elif ":" in text:
                     self._problem(line, f"`{text}` is read as the number {real} by YAML; put it in quotes")
                 return real, True
         except (ValueError, yaml.YAMLError):
             self._problem(line, f"is tagged as {kind}, which it is not; leave the tag out")
             return text, False
-        self._problem(line, f"has the YAML tag !{kind.lstrip('!')}, which manifests do not know; leave it out")
+        self._problem(
+            line, f"has the YAML tag !{kind.lstrip('!')}, which manifests do not know; leave it out"
+        )
         return text, False
 
     def _open(self, event: Any, line: int) -> None:
@@ -215,7 +225,9 @@ class _Reader:
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> tuple[Any, Place] | None:
         if any(frame.anchor == event.anchor for frame in self.stack):
-            raise SyntaxFault(line, f"*{event.anchor} stands inside the value that it names", self._location())
+            raise SyntaxFault(
+                line, f"*{event.anchor} stands inside the value that it names", self._location()
+            )
         if event.anchor not in self.anchors:
             raise SyntaxFault(line, f"*{event.anchor} has no &{event.anchor} before it", self._location())
         value, place, size = self.anchors[event.anchor]

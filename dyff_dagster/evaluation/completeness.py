@@ -38,7 +38,10 @@ def count(entity_id: str, written: Path, dataset: pyarrow.dataset.Dataset, repli
             else:
                 unexpected += 1
     missing = [
-        (number, index) for number in range(replications) for index in sorted(indices) if not counts[number, index]
+        (number, index)
+        for number in range(replications)
+        for index in sorted(indices)
+        if not counts[number, index]
     ]
     doubled = [key for key, times in sorted(counts.items()) if times > 1]
     return Completeness(

@@ -123,7 +123,11 @@ def _converter(data_type: pa.DataType) -> Converter:
         return number
     if types.is_string(data_type) or types.is_large_string(data_type):
         return _of_type(str, "text")
-    if types.is_binary(data_type) or types.is_large_binary(data_type) or types.is_fixed_size_binary(data_type):
+    if (
+        types.is_binary(data_type)
+        or types.is_large_binary(data_type)
+        or types.is_fixed_size_binary(data_type)
+    ):
 
         def binary(value: Any, path: str) -> bytes:
             try:
@@ -174,7 +178,9 @@ def _list_converter(data_type: pa.DataType) -> Converter:
 
     def convert_list(value: Any, path: str) -> list[Any]:
         if not isinstance(value, list) or (size is not None and len(value) != size):
-            raise _WrongShape(f"has in {path} no array" + (f" of {size} elements" if size is not None else ""))
+            raise _WrongShape(
+                f"has in {path} no array" + (f" of {size} elements" if size is not None else "")
+            )
         return [None if item is None else convert(item, f"{path}[{i}]") for i, item in enumerate(value)]
 
     return convert_list

@@ -69,7 +69,9 @@ def run(
     options = options or EvaluationOptions()
     data = open_dataset(dataset)
     if INDEX not in data.schema.names:
-        raise EvaluationError(f"{entity.id}: the data set has no field {INDEX}: import it with dyff-dagster import-data")
+        raise EvaluationError(
+            f"{entity.id}: the data set has no field {INDEX}: import it with dyff-dagster import-data"
+        )
     interface = entity.inferenceSession.inferenceService.interface
     reader = ResponseReader(interface)
     builder = RequestBuilder(interface.inputPipeline, withheld)
@@ -121,7 +123,9 @@ def run(
             or unexplained
             or completeness.missing > options.allowed_failures(expected)
         ):
-            raise EvaluationIncomplete(_incomplete(entity, completeness.missing, tally, store), completeness, tally.errors)
+            raise EvaluationIncomplete(
+                _incomplete(entity, completeness.missing, tally, store), completeness, tally.errors
+            )
         facts = Facts(
             rows=answers.num_rows,
             columns=columns_of(schema),
@@ -130,7 +134,9 @@ def run(
             completeness=completeness,
             notes={"takenUp": taken_up, **_summary(tally)},
         )
-        return draft.commit(entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id)
+        return draft.commit(
+            entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
+        )
 
 
 def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Request]]:
@@ -152,7 +158,9 @@ def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tu
     with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
         for batch in answers.to_batches(max_chunksize=_ROWS):
             replications = pa.array([names[number] for number in batch.column(0).to_pylist()], pa.string())
-            batch = pa.RecordBatch.from_arrays([replications, batch.column(1), batch.column(3)], schema=schema)
+            batch = pa.RecordBatch.from_arrays(
+                [replications, batch.column(1), batch.column(3)], schema=schema
+            )
             digest.update(batch)
             writer.write_batch(batch)
     return digest.hexdigest(), schema

@@ -87,7 +87,10 @@ def _run(
         status = failure_status(entity.kind)
         raise dg.Failure(
             description=str(error),
-            metadata={"dyff/status": status, "dyff/reason": getattr(error, "reason", None) or _reason(entity)},
+            metadata={
+                "dyff/status": status,
+                "dyff/reason": getattr(error, "reason", None) or _reason(entity),
+            },
             allow_retries=False,
         ) from None
     if reused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -84,7 +85,9 @@ class EntityChecks:
         for name, threshold in self.thresholds.items():
             yield self._threshold(name, threshold, commit)
 
-    def failures(self, reason: str, completeness: Completeness | None = None) -> Iterator[dg.AssetCheckResult]:
+    def failures(
+        self, reason: str, completeness: Completeness | None = None
+    ) -> Iterator[dg.AssetCheckResult]:
         """A failed result for every check of an entity that could not be computed."""
         for name in self.built_in:
             if name == COMPLETE and completeness is not None:
@@ -97,7 +100,7 @@ class EntityChecks:
     def _complete(self, completeness: Completeness | None, passed: bool = True) -> dg.AssetCheckResult:
         if completeness is None:
             return self._result(COMPLETE, False, {"reason": "nothing was counted"})
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             "expected": completeness.expected,
             "answered": completeness.answered,
             "missing": completeness.missing,
@@ -112,11 +115,13 @@ class EntityChecks:
 
     def _threshold(self, name: str, threshold: Threshold, commit: Commit) -> dg.AssetCheckResult:
         score = commit.facts.score(threshold.score)
-        metadata: dict[str, object] = {"threshold": threshold.text}
+        metadata: dict[str, Any] = {"threshold": threshold.text}
         if score is None:
             known = ", ".join(known.name for known in commit.facts.scores) or "none"
             return self._result(
-                name, False, {**metadata, "reason": f"there is no score {threshold.score}; there are: {known}"}
+                name,
+                False,
+                {**metadata, "reason": f"there is no score {threshold.score}; there are: {known}"},
             )
         value = {"value": score.value, "low": score.low, "high": score.high}[threshold.bound]
         metadata["score"] = str(score)
@@ -124,7 +129,11 @@ class EntityChecks:
             return self._result(name, False, {**metadata, "reason": f"{threshold.score} has no such number"})
         return self._result(name, threshold.holds(value), {**metadata, "value": float(value)})
 
-    def _result(self, name: str, passed: bool, metadata: dict[str, object]) -> dg.AssetCheckResult:
+    def _result(self, name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(
-            check_name=name, asset_key=self.key, passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata
+            check_name=name,
+            asset_key=self.key,
+            passed=passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata=metadata,
         )

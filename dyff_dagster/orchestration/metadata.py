@@ -34,7 +34,9 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
     if facts.rows is not None:
         metadata["dagster/row_count"] = facts.rows
     if facts.columns:
-        metadata["dagster/column_schema"] = dg.TableSchema(columns=[_column(column) for column in facts.columns])
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            columns=[_column(column) for column in facts.columns]
+        )
     for score in facts.scores:
         metadata.update(_score(score))
     if facts.scores:
@@ -60,7 +62,7 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
         metadata["dyff/files"] = dg.MetadataValue.table(
             records=[
                 dg.TableRecord({"file": name, "bytes": digest.size, "sha256": digest.sha256})
-                for name, digest in list(sorted(commit.files.items()))[:50]
+                for name, digest in sorted(commit.files.items())[:50]
             ]
         )
     return metadata
@@ -71,7 +73,9 @@ def score_table(scores: tuple[Score, ...]) -> str:
     lines = ["| score | value | 95 % interval | n |", "|---|---:|---|---:|"]
     for score in scores:
         interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
-        lines.append(f"| {score.name} | {score.value:.4f} | {interval} | {'' if score.n is None else score.n} |")
+        lines.append(
+            f"| {score.name} | {score.value:.4f} | {interval} | {'' if score.n is None else score.n} |"
+        )
     return "\n".join(lines)
 
 

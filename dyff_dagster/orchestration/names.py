@@ -34,7 +34,14 @@ def op_name(entity: DyffEntity) -> str:
 
 def threshold_check_name(threshold: Threshold) -> str:
     """``lower(auc) >= 0.95`` becomes ``lower_auc_at_least_0_95``."""
-    words = {">=": "at_least", ">": "above", "<=": "at_most", "<": "below", "==": "equals", "!=": "differs_from"}
+    words = {
+        ">=": "at_least",
+        ">": "above",
+        "<=": "at_most",
+        "<": "below",
+        "==": "equals",
+        "!=": "differs_from",
+    }
     bound = {"value": "", "low": "lower_", "high": "upper_"}[threshold.bound]
     number = f"{threshold.number:g}".replace("-", "minus_")
     return plain_name(f"{bound}{threshold.score}_{words[threshold.op]}_{number}")

@@ -17,9 +17,12 @@ class DyffStorage(dg.ConfigurableResource[Store]):
     """Where artifacts live."""
 
     root: str = Field(
-        default="dyff-storage", description="A directory or an fsspec URL (DYFF_STORAGE_ROOT); relative to `base`."
+        default="dyff-storage",
+        description="A directory or an fsspec URL (DYFF_STORAGE_ROOT); relative to `base`.",
     )
-    base: str = Field(default="", description="What a relative root is relative to: the directory of definitions.py.")
+    base: str = Field(
+        default="", description="What a relative root is relative to: the directory of definitions.py."
+    )
     pages_url: str | None = Field(
         default=None,
         description="Where `dyff-dagster serve-pages` answers (DYFF_PAGES_URL). Unset: metadata shows paths.",

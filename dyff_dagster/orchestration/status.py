@@ -73,7 +73,9 @@ def _state(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None
         kind=entity.kind,
         status=success_status(entity.kind) if _is_fresh(catalog, store, entity_id) else "Stale",
         headline=commit.facts.headline,
-        failed_checks=tuple(result.check_name for result in results if result.check_name and not result.passed),
+        failed_checks=tuple(
+            result.check_name for result in results if result.check_name and not result.passed
+        ),
         page=page_links(commit, pages_url).get("page"),
         committed=commit.committed,
         data_version=commit.data_version,

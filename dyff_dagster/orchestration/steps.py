@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +35,7 @@ from dyff_dagster.schema.platform import (
     SafetyCase,
 )
 from dyff_dagster.sessions import Session, attach_session, open_session, start_session
-from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store
+from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_path
 from dyff_dagster.store.digests import digest_file
 
 Service = InferenceService | ForeignInferenceService
@@ -104,7 +104,9 @@ class Step:
         Raises:
             UnsatisfiedDependency: Something upstream was never committed.
         """
-        upstream = {dep: self.upstream(dep).data_version for dep in ancestors_with_ops(self.catalog, self.entity.id)}
+        upstream = {
+            dep: self.upstream(dep).data_version for dep in ancestors_with_ops(self.catalog, self.entity.id)
+        }
         extras: dict[str, str] = {}
         if isinstance(self.entity, Dataset | DataSource | Model | Module):
             extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
@@ -140,7 +142,7 @@ class Step:
                 f"{self.store.root} is no local directory, and this release computes on local stores only: "
                 "set DYFF_STORAGE_ROOT to a directory"
             )
-        return Path(commit.path)
+        return local_path(commit.path)
 
     def withheld(self, entity: Evaluation) -> frozenset[str]:
         """Fields of the evaluation's data set that its service may not see."""
@@ -229,12 +231,12 @@ class Step:
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
         service = self.service_of(entity)
-        directory = Path(self.store.working(entity.id)) / "sessions" / (self.run_id or "session")
+        directory = local_path(self.store.working(entity.id)) / "sessions" / (self.run_id or "session")
 
         def session() -> AbstractContextManager[Session]:
             if entity.inferenceSessionReference is not None:
-                running = Path(self.store.working(entity.inferenceSessionReference)) / "session"
-                return attach_session(running, service)
+                running = local_path(self.store.working(entity.inferenceSessionReference)) / "session"
+                return nullcontext(attach_session(running, service))
             return open_session(
                 service,
                 session_id=entity.id,
@@ -269,7 +271,7 @@ class Step:
             entity,
             cwd=self.service_directory(service),
             model_path=self.model_path(service),
-            directory=Path(self.store.working(entity.id)) / "session",
+            directory=local_path(self.store.working(entity.id)) / "session",
             default_lifetime=timedelta(hours=24),
             startup_timeout=self.startup_timeout,
             progress=self.progress,

@@ -82,7 +82,11 @@ class DyffTranslator:
     def get_metadata(self, data: DyffTranslatorData) -> Mapping[str, Any]:
         """What the asset's page shows before anything was computed."""
         entity = data.entity
-        metadata: dict[str, Any] = {"dyff/kind": entity.kind, "dyff/id": entity.id, "dyff/account": entity.account}
+        metadata: dict[str, Any] = {
+            "dyff/kind": entity.kind,
+            "dyff/id": entity.id,
+            "dyff/account": entity.account,
+        }
         if name := getattr(entity, "name", None):
             metadata["dyff/name"] = name
         origin = data.catalog.origin(entity.id)
@@ -120,7 +124,11 @@ def description_of(data: DyffTranslatorData) -> str | None:
     entity = data.entity
     documentation = data.catalog.documentation.get(entity.id)
     if documentation is not None:
-        parts = [documentation.title and f"## {documentation.title}", documentation.summary, documentation.fullPage]
+        parts = [
+            documentation.title and f"## {documentation.title}",
+            documentation.summary,
+            documentation.fullPage,
+        ]
         if text := "\n\n".join(part for part in parts if part):
             return text
     name, description = getattr(entity, "name", None), getattr(entity, "description", None)

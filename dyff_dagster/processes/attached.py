@@ -137,7 +137,7 @@ class AttachedProcess(GuardedProcess):
             raise
         self.pid = first["pid"]
         self.guard_pid = first["guard"]
-        self._identity: str = first["identity"]
+        self.identity = first["identity"]
 
     def poll(self) -> int | None:
         """The command's exit status so far; see :meth:`GuardedProcess.poll`."""
@@ -234,7 +234,7 @@ class AttachedProcess(GuardedProcess):
                 return
             message = self._next_message()
         # The pipe ended without a word: the guard was killed, and the kernel killed the command with it.
-        end_session_of(self.pid, self._identity)
+        end_session_of(self.pid, self.identity)
         if self._exit is None:
             self._exit = -signal.SIGKILL
         self._finish()

@@ -91,9 +91,12 @@ def identity(pid: int) -> str | None:
         entry = process_entry(pid)
         if entry is None:
             return None
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{entry.started}"
+        boot = namespace = ""
+        with contextlib.suppress(OSError):  # sandboxed kernels do not show everything
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                boot = file.read().strip()
+            namespace = os.readlink("/proc/self/ns/pid")
+        return f"{boot}/{namespace}/{entry.started}"
     started = _ps(pid, "lstart=")
     return started or None
 
@@ -142,6 +145,7 @@ class Guard:
         self.reason: str | None = None
         self.exit: int | None = None
         self.pid = 0
+        self.subreaper = False
         self.state: dict[str, Any] = {}
         self.prctl = _prctl() if LINUX else None
         self.wake, wake_writer = os.pipe()
@@ -161,7 +165,7 @@ class Guard:
     def run(self, received: bytes) -> None:
         """Start the command and stay until it and all of its descendants are gone."""
         if self.prctl is not None:
-            self.prctl(PR_SET_CHILD_SUBREAPER, 1)
+            self.subreaper = self.prctl(PR_SET_CHILD_SUBREAPER, 1) == 0
         try:
             self.start()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -305,7 +309,7 @@ class Guard:
                 self.say(exit=self.exit)
 
     def _group_lives(self) -> bool:
-        if LINUX:
+        if self.subreaper:
             return False  # a subreaper without children has no descendants
         try:
             os.killpg(self.pid, 0)
@@ -333,7 +337,7 @@ class Guard:
 
     def _signal_all(self, number: int) -> None:
         # Until it is collected, which is ours to do, nobody else can have the command's pid or group.
-        if self.exit is None or not LINUX:
+        if self.exit is None or not self.subreaper:
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, number)
         if LINUX:

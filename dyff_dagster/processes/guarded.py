@@ -23,10 +23,12 @@ class GuardError(Exception):
 class GuardedProcess(ABC):
     """A command under a guard. Leaving it as a context manager terminates it.
 
-    ``pid`` is the command's process id, also that of its session and group; ``guard_pid`` is its guard's.
+    ``pid`` is the command's process id, also that of its session and group, ``identity`` what tells it from
+    a later process of that id (see :func:`alive`); ``guard_pid`` is its guard's id.
     """
 
     pid: int
+    identity: str
     guard_pid: int
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Arrow types as people write them in manifests, such as ``list<struct<a: int64!, b: timestamp[us, tz=UTC]>>``.
+"""Arrow types as people write them in manifests: ``list<struct<a: int64!, b: timestamp[us, tz=UTC]>>``.
 
 The notation is Arrow's own, with ``!`` behind a type for "not null"::
 

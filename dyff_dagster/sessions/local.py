@@ -14,6 +14,8 @@ from pathlib import Path
 from dyff_dagster.processes import (
     DetachedProcess,
     GuardedProcess,
+    GuardError,
+    alive,
     clean_environment,
     start_guarded,
     tail,
@@ -195,6 +197,8 @@ def start_replicas(
                 f"{error.strerror}: {error.filename}",
                 session_id=session_id,
             ) from error
+        except GuardError as error:
+            raise SessionError(f"{session_id}: {error}", session_id=session_id) from error
         return LocalReplica(session_id, service, index, reservation.port, process, replica_directory)
 
     try:
@@ -208,8 +212,8 @@ def start_replicas(
             for index, replica in enumerate(running):
                 answered = index not in ready and answers(replica.port, _patience(end))
                 if replica.process.poll() is None:
-                    # Whatever answers on the port, it is ours only if our process lives.
-                    if answered:
+                    # Whatever answers on the port, it is ours only if our process lives at this moment.
+                    if answered and alive(replica.process.pid, replica.process.identity):
                         ready.add(index)
                         progress(f"replica {index} of service '{service}' is ready", len(ready), replicas)
                 elif index not in ready and attempts[index] < ATTEMPTS:
@@ -227,12 +231,24 @@ def start_replicas(
                     waited_for.process.wait(pause)
                 pause = min(1.5 * pause, 0.25)
     except BaseException:
-        terminate_all(replica.process for replica in running)
+        end_replicas(running)
         raise
     finally:
         for reservation in reservations.values():
             reservation.close()
     return running
+
+
+def end_replicas(replicas: Sequence[LocalReplica]) -> None:
+    """End replicas with all of their processes, and return when they are gone.
+
+    :raises SessionError: when one outlives SIGKILL.
+    """
+    try:
+        terminate_all(replica.process for replica in replicas)
+    except GuardError as error:
+        name = replicas[0].session_id
+        raise SessionError(f"{name}: service '{replicas[0].service}': {error}", session_id=name) from error
 
 
 def _patience(end: float) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from dyff_dagster.processes import terminate_all
 from dyff_dagster.schema.platform import (
     InferenceServiceRunner,
     InferenceServiceRunnerKind,
@@ -16,7 +15,7 @@ from dyff_dagster.schema.platform import (
 )
 from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import endpoint_url, hosted_url, is_absolute, resolve_headers
-from dyff_dagster.sessions.local import GRACE, standalone_command, start_replicas
+from dyff_dagster.sessions.local import GRACE, end_replicas, standalone_command, start_replicas
 from dyff_dagster.store import Progress, no_progress
 
 
@@ -142,4 +141,4 @@ def open_session(
         urls = [endpoint_url(replica.base_url, service.interface.endpoint) for replica in started]
         yield Session(session_id, urls, directory, resolved, started)
     finally:
-        terminate_all(replica.process for replica in started)
+        end_replicas(started)

@@ -57,7 +57,8 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
             found = pq.read_schema(directory / artifact.path)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(
-                f"{entity.id}: {artifact.path} cannot be read as Parquet: write it again", reason="IngestFailed"
+                f"{entity.id}: {artifact.path} cannot be read as Parquet: write it again",
+                reason="IngestFailed",
             ) from error
         _compare_schemas(entity, artifact.path, schema, found)
     return _facts(entity, directory, progress)
@@ -102,7 +103,9 @@ def _facts(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, F
     for batch in dataset.to_batches(columns=[INDEX]):
         column = batch.column(0)
         if column.null_count:
-            raise SourceError(f"{entity.id}: a row has no {INDEX}: every row needs one", reason="IngestFailed")
+            raise SourceError(
+                f"{entity.id}: a row has no {INDEX}: every row needs one", reason="IngestFailed"
+            )
         before = len(seen)
         values = column.to_pylist()
         seen.update(values)
@@ -115,7 +118,9 @@ def _facts(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, F
         rows += len(values)
         progress("checking rows", rows, None)
     if rows == 0:
-        raise SourceError(f"{entity.id}: the data set has no rows: there would be nothing to evaluate", "IngestFailed")
+        raise SourceError(
+            f"{entity.id}: the data set has no rows: there would be nothing to evaluate", "IngestFailed"
+        )
     return digest_dataset(dataset), Facts(rows=rows, columns=columns_of(dataset.schema))
 
 

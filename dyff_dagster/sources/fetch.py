@@ -74,16 +74,22 @@ def fetch(
                 _copy(_local_files(entity, files), draft, progress)
                 data_version, facts = store_dataset(entity, draft.path, progress)
         else:
-            prefix = entity.artifact.huggingFaceCache.snapshot_path() if _cached(entity) else ""
+            prefix = _snapshot_path(entity)
             _copy(_local_files(entity, files), draft, progress, prefix)
             digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
             data_version = tree_digest(digests)
-            facts = Facts(notes={"files": len(digests), "bytes": sum(digest.size for digest in digests.values())})
-        return draft.commit(entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id)
+            facts = Facts(
+                notes={"files": len(digests), "bytes": sum(digest.size for digest in digests.values())}
+            )
+        return draft.commit(
+            entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
+        )
 
 
-def _cached(entity: DyffEntity) -> bool:
-    return isinstance(entity, Model) and entity.artifact.huggingFaceCache is not None
+def _snapshot_path(entity: DyffEntity) -> str:
+    """Where the files of a Model lie within its version; nothing for other kinds."""
+    cache = entity.artifact.huggingFaceCache if isinstance(entity, Model) else None
+    return cache.snapshot_path() if cache is not None else ""
 
 
 def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
@@ -146,7 +152,9 @@ def _tree(entity: DyffEntity, files: Path, path: str) -> dict[str, Path]:
         raise SourceError(f"{entity.id}: there is no {path} in {files}: correct the path in its manifest")
     names = [name for name in list_files(root) if not any(part.startswith(".") for part in name.split("/"))]
     if not names:
-        raise SourceError(f"{entity.id}: the directory {root} is empty: put the files there, or name another one")
+        raise SourceError(
+            f"{entity.id}: the directory {root} is empty: put the files there, or name another one"
+        )
     return {name: _inside(entity, root, name) for name in names}
 
 
@@ -181,5 +189,3 @@ def _only_file(entity: Dataset, source: Path) -> Path:
             reason="IngestFailed",
         )
     return source / names[0]
-
-

@@ -8,9 +8,11 @@ never half of one.
 
 from __future__ import annotations
 
-from dyff_dagster.store.commits import Commit, FileDigest
+from dyff_dagster.store.commits import Commit
+from dyff_dagster.store.digests import FileDigest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns_of
+from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
 from dyff_dagster.store.store import Draft, Store
@@ -30,5 +32,6 @@ __all__ = [
     "Store",
     "StoreError",
     "columns_of",
+    "local_path",
     "no_progress",
 ]

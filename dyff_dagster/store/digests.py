@@ -54,4 +54,6 @@ def tree_digest(files: Mapping[str, FileDigest] | Iterable[tuple[str, FileDigest
 
     It knows nothing of times, owners or modes: two trees with the same names and bytes have the same one.
     """
-    return hashlib.sha256(canonical_json({name: digest.sha256 for name, digest in dict(files).items()})).hexdigest()
+    return hashlib.sha256(
+        canonical_json({name: digest.sha256 for name, digest in dict(files).items()})
+    ).hexdigest()

@@ -54,49 +54,51 @@ class LocalFilesystem:
     local = True
 
     def read(self, path: UPath) -> bytes:
-        return Path(path).read_bytes()
+        return local_path(path).read_bytes()
 
     def names(self, path: UPath) -> list[str]:
         try:
-            return sorted(os.listdir(path))
+            return sorted(entry.name for entry in local_path(path).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def put(self, path: UPath, data: bytes) -> None:
-        with _temporary(Path(path)) as temporary:
+        target = local_path(path)
+        with _temporary(target) as temporary:
             _write_durably(temporary, data)
-            os.replace(temporary, path)
-            _sync_directory(Path(path).parent)
+            temporary.replace(target)
+            _sync_directory(target.parent)
 
     def create(self, path: UPath, data: bytes) -> None:
-        with _temporary(Path(path)) as temporary:
+        target = local_path(path)
+        with _temporary(target) as temporary:
             _write_durably(temporary, data)
             # A link, unlike a rename, fails where the name is taken; unlike O_EXCL it shows no empty file.
-            os.link(temporary, path)
-            _sync_directory(Path(path).parent)
+            target.hardlink_to(temporary)
+            _sync_directory(target.parent)
 
     def take(self, source: Path, path: UPath) -> None:
-        target = Path(path)
+        target = local_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.open("rb") as file:
             os.fsync(file.fileno())
         source.chmod(0o444)
-        os.replace(source, target)
+        source.replace(target)
         _sync_directory(target.parent)
 
     def view(self, source: UPath, path: UPath) -> None:
-        target = Path(path)
-        if target.exists() and os.path.samefile(source, target):
+        target = local_path(path)
+        if target.exists() and target.samefile(local_path(source)):
             return
         with _temporary(target) as temporary:
             try:
-                os.link(source, temporary)
+                temporary.hardlink_to(local_path(source))
             except OSError:  # no hard links here (another filesystem, or one without them)
-                temporary.write_bytes(Path(source).read_bytes())
-            os.replace(temporary, target)
+                temporary.write_bytes(local_path(source).read_bytes())
+            temporary.replace(target)
 
     def remove(self, path: UPath) -> None:
-        Path(path).unlink(missing_ok=True)
+        local_path(path).unlink(missing_ok=True)
 
 
 class RemoteFilesystem:
@@ -111,7 +113,9 @@ class RemoteFilesystem:
     def names(self, path: UPath) -> list[str]:
         try:
             path.fs.invalidate_cache(path.path)
-            return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in path.fs.ls(path.path, detail=False))
+            return sorted(
+                str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in path.fs.ls(path.path, detail=False)
+            )
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -135,6 +139,11 @@ class RemoteFilesystem:
             path.fs.rm_file(path.path)
 
 
+def local_path(path: UPath) -> Path:
+    """A path of a local store as ``pathlib`` has it."""
+    return Path(str(path))
+
+
 def open_filesystem(root: UPath) -> Filesystem:
     """The operations for where ``root`` lies.
 
@@ -142,8 +151,10 @@ def open_filesystem(root: UPath) -> Filesystem:
         StoreError: It lies on a local path that is there and is no directory.
     """
     if root.protocol in ("", "file", "local"):
-        if Path(root).exists() and not Path(root).is_dir():
-            raise StoreError(f"the storage root {root} is a file: DYFF_STORAGE_ROOT must name a directory or a URL")
+        if local_path(root).exists() and not local_path(root).is_dir():
+            raise StoreError(
+                f"the storage root {root} is a file: DYFF_STORAGE_ROOT must name a directory or a URL"
+            )
         return LocalFilesystem()
     return RemoteFilesystem()
 

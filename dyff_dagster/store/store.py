@@ -33,7 +33,7 @@ from dyff_dagster.store.commits import Commit
 from dyff_dagster.store.digests import FileDigest, digest_file, list_files
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
-from dyff_dagster.store.filesystem import open_filesystem
+from dyff_dagster.store.filesystem import local_path, open_filesystem
 from dyff_dagster.store.inputs import Inputs
 
 _FILES = ".files.json"
@@ -53,7 +53,7 @@ class Store:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = UPath(root)
         if self.root.protocol in ("", "file", "local"):
-            self.root = UPath(Path(self.root).absolute())
+            self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
 
     def __repr__(self) -> str:
@@ -82,7 +82,9 @@ class Store:
 
     def working_names(self, entity_id: str, name: str) -> list[str]:
         """What lies in the directory ``ROOT/ID/.dyff/NAME``, sorted, hidden names left out."""
-        return [found for found in self._files.names(self.working(entity_id) / name) if not found.startswith(".")]
+        return [
+            found for found in self._files.names(self.working(entity_id) / name) if not found.startswith(".")
+        ]
 
     # Reading
 
@@ -125,7 +127,7 @@ class Store:
             return
         import fcntl
 
-        path = Path(self.working(entity_id) / "lock")
+        path = local_path(self.working(entity_id) / "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
             try:
@@ -142,7 +144,7 @@ class Store:
     def draft(self, entity_id: str) -> Iterator[Draft]:
         """A place to make the next version; whatever is not committed is gone afterwards."""
         if self.local:
-            parent = Path(self.working(entity_id) / "drafts")
+            parent = local_path(self.working(entity_id) / "drafts")
             parent.mkdir(parents=True, exist_ok=True)
             path = parent / uuid.uuid4().hex
             path.mkdir()
@@ -156,7 +158,7 @@ class Store:
     def clear_drafts(self, entity_id: str) -> None:
         """Remove what a killed process left half-made. Call it under :meth:`lock`."""
         if self.local:
-            shutil.rmtree(Path(self.working(entity_id) / "drafts"), ignore_errors=True)
+            shutil.rmtree(local_path(self.working(entity_id) / "drafts"), ignore_errors=True)
 
     def recommit(self, commit: Commit, *, entity: DyffEntity, inputs: Inputs, run_id: str = "") -> Commit:
         """Commit an existing version once more, under other inputs that led to the same content."""
@@ -192,7 +194,9 @@ class Store:
         for name in files:
             parts = PurePosixPath(name).parts
             if parts[0] == ".dyff" and len(parts) > 1 and parts[1] in _OWN:
-                raise StoreError(f"{entity_id}: an artifact may not be named {name}, the store keeps its own there")
+                raise StoreError(
+                    f"{entity_id}: an artifact may not be named {name}, the store keeps its own there"
+                )
             self._files.take(draft / name, version / name)
         listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
         with contextlib.suppress(FileExistsError):
@@ -297,4 +301,3 @@ class Draft:
         """
         files = self._store._add_version(self._entity_id, data_version, self.path)
         return self._store._commit(entity, data_version, files, inputs, facts, run_id)
-

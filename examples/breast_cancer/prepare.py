@@ -7,8 +7,8 @@ again only to change something, such as the share of patients held out or the mo
     pip install 'dyff-dagster[example]'
     python examples/breast_cancer/prepare.py
 
-The split is drawn by one seed that was fixed before any result was looked at, and one split is one
-split: ``--splits 100`` prints how far the sensitivity moves with the seed, and changes no file.
+The split is drawn by seed 0, the first there is, and not one that was picked for its result. One split is
+one split: ``--splits 200`` prints how far the sensitivity moves with the seed, and changes no file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sklearn.preprocessing import StandardScaler
 
 SEED = 0
-"""The split's seed: the first there is, kept whatever came of it."""
+"""The split's seed: the first there is, whatever comes of it."""
 
 HELD_OUT = 1 / 3
 """Share of the patients that the model never sees, the same for both diagnoses."""

@@ -24,7 +24,6 @@ from dyff_dagster.processes import (
     start_guarded,
 )
 
-
 forgotten = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )

@@ -1,0 +1,33 @@
+"""Methods run on data: what they yield is a Measurement or a SafetyCase with its page.
+
+:func:`run` runs one. A method's code makes an :class:`AnalysisContext` to get at its arguments and inputs and
+to report; :mod:`dyff_dagster.analysis.statistics` has the estimates with intervals that it may want.
+"""
+
+from __future__ import annotations
+
+from dyff_dagster.analysis.context import AnalysisContext
+from dyff_dagster.analysis.errors import (
+    AnalysisError,
+    AnalysisTimeout,
+    FunctionFailed,
+    IncompleteRows,
+    NotebookFailed,
+    UnknownKeyword,
+    WrongRow,
+)
+from dyff_dagster.analysis.run import run
+from dyff_dagster.analysis.statistics import Estimate
+
+__all__ = [
+    "AnalysisContext",
+    "AnalysisError",
+    "AnalysisTimeout",
+    "Estimate",
+    "FunctionFailed",
+    "IncompleteRows",
+    "NotebookFailed",
+    "UnknownKeyword",
+    "WrongRow",
+    "run",
+]

@@ -1,0 +1,165 @@
+"""Pages: one HTML file each that needs nothing else, runs nothing and fetches nothing.
+
+nbconvert turns a notebook's cells into HTML, everything in it is sanitized, and a shell of our own goes
+around it. Formulas stay in TeX: what would set them is a script.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyff_dagster.analysis.sanitizing import sanitize
+from dyff_dagster.store import Score
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A line of a page's provenance: ``role`` of an ``entity``, its ``name``, and the ``version`` that was read."""
+
+    role: str
+    entity: str
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says around its notebook.
+
+    Attributes:
+        title: Name of the entity.
+        kind: Its kind, ``SafetyCase``.
+        entity_id: Its id.
+        account: Who owns it.
+        description: What it is about, as Markdown.
+        scores: Numbers for the table at the foot.
+        provenance: Everything that the page was made from.
+    """
+
+    title: str
+    kind: str = "SafetyCase"
+    entity_id: str = ""
+    account: str = ""
+    description: str = ""
+    scores: tuple[Score, ...] = ()
+    provenance: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list of pages."""
+
+    entity_id: str
+    title: str
+    kind: str
+    committed: str
+    score: str
+
+
+def render_page(notebook: Any, page: Page, base: Path | None = None) -> str:
+    """A safety case's page: text and outputs of an executed notebook, without the code.
+
+    Args:
+        notebook: The executed notebook (nbformat 4).
+        page: What stands around it.
+        base: Directory in which images that the notebook's text names are found, to be embedded.
+    """
+    return _render(notebook, page, base=base, code=False)
+
+
+def render_notebook(path: Path, page: Page | None = None) -> str:
+    """An executed notebook with its code, as a page of the same kind.
+
+    Args:
+        path: The ``.ipynb`` file.
+        page: What stands around it; default: the file's name.
+    """
+    import nbformat
+
+    notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
+    return _render(notebook, page or Page(title=path.name, kind="Notebook"), base=None, code=True)
+
+
+def render_index(entries: Iterable[Entry]) -> str:
+    """The list of all pages."""
+    return _templates().get_template("index.html.j2").render(entries=list(entries))
+
+
+def _render(notebook: Any, page: Page, *, base: Path | None, code: bool) -> str:
+    from markupsafe import Markup
+    from nbconvert.filters import markdown2html
+
+    body = sanitize(_cells(notebook, base, code))
+    lead = sanitize(markdown2html(page.description)) if page.description else ""
+    kicker = {"SafetyCase": "Safety case"}.get(page.kind, page.kind)
+    return _templates().get_template("page.html.j2").render(
+        page=page,
+        kicker=f"{kicker} · executed notebook" if code and page.kind != "Notebook" else kicker,
+        # A page has one heading of the first rank: the notebook's, where it has one.
+        name_tag="p" if "<h1" in body else "h1",
+        # Both come out of the sanitizer.
+        lead=Markup(lead),  # noqa: S704
+        body=Markup(body),  # noqa: S704
+        code_style=Markup(_code_style()) if code else "",  # noqa: S704
+    )
+
+
+def _cells(notebook: Any, base: Path | None, code: bool) -> str:
+    from nbconvert.exporters.html import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=not code,
+        exclude_input_prompt=not code,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+        embed_images=base is not None,
+        # Of several forms of an output, the best that needs no script.
+        display_data_priority=[
+            "text/html",
+            "text/markdown",
+            "image/svg+xml",
+            "image/png",
+            "image/jpeg",
+            "text/latex",
+            "text/plain",
+        ],
+    )
+    resources = {"metadata": {"path": str(base)}} if base is not None else {}
+    body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    return str(body)
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("dyff_dagster.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = _number
+    return environment
+
+
+@cache
+def _code_style() -> str:
+    """Colours of code, for light and for dark; the background is the page's own."""
+    from pygments.formatters import HtmlFormatter
+
+    def rules(style: str) -> str:
+        lines = HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight").splitlines()
+        return "\n".join(line for line in lines if line.startswith(".highlight ."))
+
+    return f"{rules('friendly')}\n@media (prefers-color-scheme: dark) {{\n{rules('github-dark')}\n}}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"

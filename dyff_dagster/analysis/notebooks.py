@@ -1,0 +1,167 @@
+"""Methods written as Jupyter notebooks: executed by papermill, without parameters of papermill's.
+
+A notebook gets its arguments from :class:`~dyff_dagster.analysis.context.AnalysisContext`, as in the
+reference, so it is the same file whoever runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dyff_dagster.analysis.errors import AnalysisError
+from dyff_dagster.analysis.kernels import install_kernel, kernel_of
+from dyff_dagster.analysis.reproducible import reproducible
+from dyff_dagster.store.errors import StoreError
+from dyff_dagster.store.paths import resolve_inside
+
+START_TIMEOUT = 120
+"""Seconds that a kernel has to start: on a loaded machine its imports alone can take long."""
+
+_DIED_EARLY = "Kernel died before replying to kernel_info"
+
+
+class CellFailed(Exception):
+    """A cell raised an exception or its kernel died.
+
+    Attributes:
+        cell: Its number from 1, or None where none had started.
+        ename: The exception's class; ``DeadKernel`` where the kernel died.
+        evalue: The exception's message, which may hold anything; for the log only.
+    """
+
+    def __init__(self, cell: int | None, ename: str, evalue: str = "") -> None:
+        self.cell = cell
+        self.ename = ename
+        self.evalue = evalue
+        super().__init__(ename)
+
+
+def find_notebook(module: Path, path: str) -> Path:
+    """The notebook that a method names.
+
+    Args:
+        module: Directory of its module.
+        path: Its path there.
+
+    Raises:
+        AnalysisError: The path leads out of the module, or there is no such file.
+    """
+    try:
+        found = resolve_inside(module, path)
+    except StoreError as error:
+        raise AnalysisError(f"notebookPath: {error}") from error
+    if not found.is_file():
+        raise AnalysisError(f"notebookPath {path!r} names no file in its module")
+    return found
+
+
+def execute_notebook(
+    module: Path,
+    path: str,
+    output: Path,
+    scratch: Path,
+    progress: Callable[[str, int | None, int | None], None],
+) -> Path:
+    """Execute a notebook on this interpreter's kernel, in a copy of its module, and return where it lay.
+
+    Args:
+        module: Directory of its module; it is not written to.
+        path: The notebook's path there.
+        output: Where the executed notebook goes, also when it fails.
+        scratch: A directory for the copy and for Jupyter's own files.
+        progress: Called as cells start.
+
+    Raises:
+        CellFailed: A cell failed.
+        AnalysisError: The file is no notebook, or its kernel is not installed.
+    """
+    import nbformat
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook as papermill_execute
+
+    source = find_notebook(module, path)
+    try:
+        notebook = nbformat.reads(source.read_text("utf-8"), as_version=4)
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        raise AnalysisError(f"{path} is no Jupyter notebook ({type(error).__name__})") from error
+    work = scratch / "work"
+    shutil.copytree(module, work, symlinks=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for directory, _, files in os.walk(work):
+        # The module's files are read-only in the store; these copies are the notebook's own.
+        for name in ("", *files):
+            entry = Path(directory, name)
+            if not entry.is_symlink():
+                entry.chmod(entry.stat().st_mode | 0o200)
+    kernel = kernel_of(notebook) or install_kernel(scratch / "jupyter")
+    total = len(notebook.cells)
+    started: list[int] = []
+
+    def cell_starts(cell: Any, cell_index: int, **_: Any) -> None:
+        started.append(cell_index + 1)
+        progress(f"cell {cell_index + 1} of {total}", cell_index, total)
+
+    cwd = (work / path).parent
+    for attempt in (1, 2):
+        try:
+            papermill_execute(
+                source,
+                output,
+                kernel_name=kernel,
+                start_timeout=START_TIMEOUT,
+                cwd=cwd,
+                progress_bar=False,
+                on_cell_start=cell_starts,
+            )
+        except PapermillExecutionError as error:
+            raise CellFailed(error.cell_index + 1, error.ename, error.evalue) from error
+        except DeadKernelError as error:
+            raise CellFailed(started[-1] if started else None, "DeadKernel") from error
+        except NoSuchKernel as error:
+            raise AnalysisError(
+                f"{path} asks for the kernel {error.name!r}, which is not installed on this machine"
+            ) from error
+        except RuntimeError as error:
+            # Two kernels that start at once can take the same port, and one of them dies of it.
+            if _DIED_EARLY not in str(error) or started:
+                raise
+            if attempt == 2:
+                raise CellFailed(None, "DeadKernel") from error
+            print("The kernel died while it started; it is started once more.", file=sys.stderr)
+        else:
+            break
+    _refuse_unfinished(output)
+    return cwd
+
+
+def _refuse_unfinished(output: Path) -> None:
+    """An exit with status 0 ends a notebook early, and papermill calls that a success: it is none."""
+    import nbformat
+
+    notebook = nbformat.reads(output.read_text("utf-8"), as_version=4)
+    for number, cell in enumerate(notebook.cells, start=1):
+        due = cell.cell_type == "code" and cell.source.strip()
+        if due and cell.execution_count is None and "skip-execution" not in cell.metadata.get("tags", []):
+            raise CellFailed(number - 1, "SystemExit")
+
+
+def keep_notebook(executed: Path, target: Path, replace: Mapping[str, str]) -> Any:
+    """Write an executed notebook without what differs from run to run, and return it.
+
+    Args:
+        executed: As papermill wrote it.
+        target: Where it is to be kept.
+        replace: Paths of this run, and what stands for them.
+    """
+    import nbformat
+
+    notebook = reproducible(nbformat.reads(executed.read_text("utf-8"), as_version=4), replace)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(nbformat.writes(notebook), "utf-8")
+    return notebook

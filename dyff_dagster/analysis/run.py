@@ -1,0 +1,401 @@
+"""One analysis, from its method and inputs to a committed Measurement or SafetyCase."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dyff_dagster.analysis.completeness import check_completeness
+from dyff_dagster.analysis.context import CONFIG_FILE, STORAGE_ROOT
+from dyff_dagster.analysis.errors import (
+    AnalysisError,
+    AnalysisTimeout,
+    FunctionFailed,
+    IncompleteRows,
+    NotebookFailed,
+)
+from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.notebooks import find_notebook
+from dyff_dagster.analysis.records import FIGURE, read_conclusion, read_scores
+from dyff_dagster.analysis.rows import record_scores
+from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
+from dyff_dagster.schema.arrow import DatasetPathError, open_dataset
+from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.platform import (
+    Measurement,
+    MeasurementLevel,
+    MethodImplementationKind,
+    MethodOutputKind,
+    SafetyCase,
+)
+from dyff_dagster.store import Commit, Draft, Facts, Inputs, Progress, Store, columns_of, no_progress
+from dyff_dagster.store.digests import digest_file, list_files, tree_digest
+
+LOG = "logs.txt"
+FAILED_NOTEBOOK = "failed/notebook.ipynb"
+POLL = 0.1
+"""Seconds between two looks at a running analysis."""
+
+
+def run(
+    entity: Measurement | SafetyCase,
+    store: Store,
+    *,
+    inputs: Inputs,
+    input_paths: Mapping[str, Path],
+    modules: Mapping[str, Path],
+    timeout: float | None = None,
+    progress: Progress = no_progress,
+    run_id: str = "",
+) -> Commit:
+    """Run an analysis in a process of its own and commit what it makes.
+
+    The caller holds the store's lock on the entity. Nothing is committed unless all of it is there: the
+    declared schema, and at instance level every row of the input once.
+
+    Args:
+        entity: The analysis.
+        store: Where it is committed. The log is kept at ``ROOT/ID/.dyff/logs.txt``, a notebook that failed
+            at ``ROOT/ID/.dyff/failed/notebook.ipynb``.
+        inputs: What the result depends on, for the commit.
+        input_paths: By entity id, the local directory of each input's committed version.
+        modules: By module id, the local directory of each of the method's modules.
+        timeout: Seconds after which it is ended; None: never.
+        progress: Told of cells and rows as they come.
+        run_id: The Dagster run, for the commit.
+
+    Raises:
+        NotebookFailed: A cell raised an exception, or the kernel died.
+        FunctionFailed: The function raised an exception.
+        AnalysisTimeout: It took too long.
+        IncompleteRows: Rows are missing, doubled or of no row of the input.
+        AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
+    """
+    _check(entity, input_paths, modules)
+    with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+        log = Path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        try:
+            outcome = _work(job, _environment(job), log, timeout, progress)
+        except BaseException:
+            _show_tail(log)
+            raise
+        finally:
+            if not store.local and log.exists():
+                store.put_working(entity.id, LOG, log.read_bytes())
+        where = str(store.working(entity.id) / LOG)
+        if not outcome.succeeded:
+            _show_tail(log)
+            raise _failure(entity, job, outcome, store, where)
+        if isinstance(entity, Measurement):
+            return _commit_measurement(entity, draft, inputs, input_paths, run_id)
+        return _commit_safety_case(entity, draft, inputs, run_id)
+
+
+def _check(
+    entity: Measurement | SafetyCase, input_paths: Mapping[str, Path], modules: Mapping[str, Path]
+) -> None:
+    """Refuse what cannot go well before anything is started."""
+    method = entity.method
+    for what, declared, given in (
+        ("argument", [p.keyword for p in method.parameters], [a.keyword for a in entity.arguments]),
+        ("input", [i.keyword for i in method.inputs], [i.keyword for i in entity.inputs]),
+    ):
+        missing = [keyword for keyword in declared if keyword not in given]
+        surplus = [keyword for keyword in given if keyword not in declared]
+        doubled = sorted({keyword for keyword in given if given.count(keyword) > 1})
+        complaints = [
+            f"{word} {', '.join(names)}"
+            for word, names in (("it misses", missing), ("it has unasked", surplus), ("it has twice", doubled))
+            if names
+        ]
+        if complaints:
+            wanted = ", ".join(declared) if declared else f"no {what}s"
+            raise AnalysisError(
+                f"{entity.id}: the {what}s do not fit its method {method.id}, which takes {wanted}: "
+                + "; ".join(complaints)
+            )
+    for item in entity.inputs:
+        if item.entity not in input_paths:
+            raise AnalysisError(f"{entity.id}: input {item.keyword} is {item.entity}, which has no committed version")
+    for module in method.modules:
+        if module not in modules:
+            raise AnalysisError(f"{entity.id}: module {module} of its method {method.id} has no committed version")
+    isolation = next((a.value for a in entity.annotations if a.key == "dyff-dagster/isolation"), "process")
+    if isolation != "process":
+        raise AnalysisError(
+            f"{entity.id}: isolation {isolation!r} needs Kubernetes and is not available in a process of this machine; "
+            "set dyff-dagster/isolation to process, or leave it out"
+        )
+    _check_method(entity, modules)
+
+
+def _check_method(entity: Measurement | SafetyCase, modules: Mapping[str, Path]) -> None:
+    method = entity.method
+    if method.output.kind != MethodOutputKind(entity.kind):
+        raise AnalysisError(
+            f"{entity.id} is a {entity.kind}, and its method {method.id} makes a {method.output.kind}"
+        )
+    implementation = method.implementation
+    if implementation.kind == MethodImplementationKind.JupyterNotebook and implementation.jupyterNotebook:
+        module = implementation.jupyterNotebook.notebookModule
+        if module not in modules:
+            raise AnalysisError(
+                f"{entity.id}: the notebook of its method {method.id} lies in module {module}, which the method "
+                "does not list in modules"
+            )
+        find_notebook(modules[module], implementation.jupyterNotebook.notebookPath)
+        return
+    fits = {
+        MethodImplementationKind.PythonFunction: implementation.pythonFunction,
+        MethodImplementationKind.PythonRubric: implementation.pythonRubric,
+    }
+    if not any(implementation.kind == kind and details for kind, details in fits.items()):
+        raise AnalysisError(
+            f"{entity.id}: method {method.id} is implemented as {implementation.kind!r}; give JupyterNotebook, "
+            "PythonFunction or PythonRubric, and the field of that name"
+        )
+    if isinstance(entity, SafetyCase):
+        raise AnalysisError(
+            f"{entity.id}: method {method.id} is a {implementation.kind}; a SafetyCase is made by a JupyterNotebook"
+        )
+
+
+def _prepare(
+    entity: Measurement | SafetyCase,
+    draft: Draft,
+    scratch: Path,
+    inputs: Inputs,
+    input_paths: Mapping[str, Path],
+    modules: Mapping[str, Path],
+) -> Job:
+    implementation = entity.method.implementation
+    notebook = implementation.jupyterNotebook
+    is_notebook = implementation.kind == MethodImplementationKind.JupyterNotebook and notebook is not None
+    job = Job(
+        analysis_id=entity.id,
+        scratch=scratch.resolve(),
+        notebook=notebook.notebookPath if is_notebook and notebook else None,
+        notebook_module=notebook.notebookModule if is_notebook and notebook else None,
+        modules=tuple(modules),
+        measurement=isinstance(entity, Measurement),
+        arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
+        page=_page(entity, inputs),
+    )
+    job.root.mkdir()
+    (draft.path / ".dyff").mkdir()
+    job.output.symlink_to(Path(draft.path).resolve(), target_is_directory=True)
+    for name, path in {**modules, **{item.entity: input_paths[item.entity] for item in entity.inputs}}.items():
+        (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
+    # The reference reads no other form than a spec with the id in it.
+    spec = json.loads(entity.model_dump_json())
+    fields = ("scope", "arguments", "inputs", "method")
+    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields}}}
+    job.config.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=True), "utf-8")
+    job.write()
+    return job
+
+
+def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
+    method, scope = entity.method, entity.scope
+    keywords: dict[str, list[str]] = {}
+    for item in entity.inputs:
+        keywords.setdefault(item.entity, []).append(item.keyword)
+    origins = [Origin("Method", method.id, method.name, inputs.spec)]
+    origins += [Origin("Module", name, "", inputs.upstream.get(name, "")) for name in method.modules]
+    origins += [
+        Origin(f"Input {', '.join(names)}", name, "", inputs.upstream.get(name, ""))
+        for name, names in keywords.items()
+    ]
+    origins += [
+        Origin(role, name, "", inputs.upstream.get(name, ""))
+        for role, name in (
+            ("Dataset", scope.dataset),
+            ("Evaluation", scope.evaluation),
+            ("Inference service", scope.inferenceService),
+            ("Model", scope.model),
+        )
+        if name
+    ]
+    origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
+    return Page(
+        title=entity.name,
+        kind=entity.kind,
+        entity_id=entity.id,
+        account=entity.account,
+        description=entity.description or "",
+        provenance=tuple(origins),
+    )
+
+
+def _environment(job: Job) -> dict[str, str]:
+    package = Path(__file__).resolve().parents[2]
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    # A source tree that is not installed must be found all the same; site-packages must not come first.
+    search = [str(job.root / module) for module in job.modules] + ([] if package in installed else [str(package)])
+    jupyter = job.scratch / "jupyter"
+    own = {
+        STORAGE_ROOT: str(job.root),
+        CONFIG_FILE: str(job.config),
+        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        # A version in the store is never written to, not even with compiled files.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SOURCE_DATE_EPOCH": "315532800",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline" if job.notebook is not None else "Agg",
+        "MATPLOTLIBRC": str(_matplotlib_settings(job)),
+        # Jupyter's and IPython's own files, so that nothing in the home directory changes a result.
+        "JUPYTER_PATH": str(jupyter),
+        "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
+        "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
+        "IPYTHONDIR": str(jupyter / "ipython"),
+    }
+    return clean_environment(own)
+
+
+def _matplotlib_settings(job: Job) -> Path:
+    path = job.scratch / "matplotlibrc"
+    # Without a salt the ids in an SVG are random.
+    path.write_text("svg.hashsalt: dyff-dagster\n", "utf-8")
+    return path
+
+
+def _work(job: Job, env: Mapping[str, str], log: Path, timeout: float | None, progress: Progress) -> Outcome:
+    command = [sys.executable, "-X", "faulthandler", "-m", "dyff_dagster.analysis.worker", str(job.path)]
+    end = None if timeout is None else time.monotonic() + timeout
+    told = 0
+    with start_guarded(command, cwd=job.scratch, env=env, stdout=log, stderr=log) as process:
+        status = None
+        while status is None:
+            status = _status(process)
+            told = _pass_on(job.progress, told, progress)
+            if status is None and end is not None and timeout is not None and time.monotonic() >= end:
+                raise AnalysisTimeout(job.analysis_id, timeout, str(log))
+    outcome = Outcome.read(job.outcome)
+    if outcome is None:
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return Outcome(error=f"{job.analysis_id}: its process ended with {how} before it was done")
+    return outcome
+
+
+def _status(process: GuardedProcess) -> int | None:
+    try:
+        return process.wait(POLL)
+    except TimeoutError:
+        return None
+
+
+def _pass_on(path: Path, start: int, progress: Progress) -> int:
+    """Report the lines from byte ``start`` on, and return where the next one begins."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            text = file.read()
+    except FileNotFoundError:
+        return start
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.splitlines():
+        try:
+            message, done, total = json.loads(line)
+        except ValueError:
+            continue
+        progress(str(message), done, total)
+    return start + len(whole)
+
+
+def _failure(
+    entity: Measurement | SafetyCase, job: Job, outcome: Outcome, store: Store, log: str
+) -> AnalysisError:
+    if outcome.ename is None:
+        error = outcome.error or "it failed"
+        named = error if error.startswith(entity.id) else f"{entity.id}: {error}"
+        return AnalysisError(f"{named}; the log is {log}")
+    if job.notebook is None:
+        implementation = entity.method.implementation
+        function = implementation.pythonFunction or implementation.pythonRubric
+        name = function.fullyQualifiedName if function else ""
+        return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log)
+    kept = ""
+    if job.executed.exists():
+        store.put_working(entity.id, FAILED_NOTEBOOK, job.executed.read_bytes())
+        kept = str(store.working(entity.id) / FAILED_NOTEBOOK)
+    return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log)
+
+
+def _show_tail(log: Path) -> None:
+    """The log's end on the terminal: it may hold what no event log should."""
+    text = tail(log)
+    if text:
+        print(text, file=sys.stderr)
+
+
+def _commit_measurement(
+    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+) -> Commit:
+    schema = entity.schema_.decode()
+    try:
+        dataset = open_dataset(draft.path)
+    except DatasetPathError:
+        raise AnalysisError(
+            f"{entity.id}: its method wrote no rows; yield them from the function, or call ctx.write in the notebook"
+        ) from None
+    if not dataset.schema.equals(schema, check_metadata=False):
+        raise AnalysisError(
+            f"{entity.id}: the rows that its notebook wrote do not have the declared schema; "
+            "write them with ctx.write, which says where they differ"
+        )
+    completeness = None
+    if entity.level == MeasurementLevel.Instance:
+        completeness = check_completeness(entity, dataset, input_paths)
+        if not completeness.complete:
+            raise IncompleteRows(
+                entity.id,
+                completeness.missing,
+                completeness.duplicated,
+                completeness.unexpected,
+                completeness.examples,
+            )
+    else:
+        record_scores(draft.path, schema, analysis_id=entity.id, method=entity.method.id, scope=entity.scope)
+    facts = Facts(
+        rows=dataset.count_rows(), columns=columns_of(schema), completeness=completeness, **_reported(draft.path)
+    )
+    return draft.commit(
+        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+    )
+
+
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+    digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
+    return draft.commit(
+        entity=entity,
+        data_version=tree_digest(digests),
+        inputs=inputs,
+        facts=Facts(page=PAGE, **_reported(draft.path)),
+        run_id=run_id,
+    )
+
+
+def _reported(directory: Path) -> dict[str, Any]:
+    """What the analysis said of itself."""
+    conclusion = read_conclusion(directory)
+    return {
+        "scores": read_scores(directory),
+        "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
+        "figure": FIGURE if (directory / FIGURE).exists() else None,
+        "conclusion": conclusion[0] if conclusion else None,
+        "notes": {"holds": conclusion[1]} if conclusion else {},
+    }

@@ -1,0 +1,108 @@
+"""The process in which a method's code runs: ``python -m dyff_dagster.analysis.worker JOB``.
+
+What it is told lies in the job's file, what it tells lies in the files that
+:class:`~dyff_dagster.analysis.jobs.Job` names. Its own output is the analysis's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from dyff_dagster.analysis.errors import AnalysisError
+from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.schema.errors import DyffError
+
+_SHOWN = 300
+"""Characters of an exception's message that the log shows."""
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job whose file is the one argument; 0 where it succeeded, else 1."""
+    job = Job.read(Path(arguments[0]))
+    try:
+        outcome = _run_notebook(job) if job.notebook is not None else _run_function(job)
+    except DyffError as error:
+        traceback.print_exc()
+        outcome = Outcome(error=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        outcome = Outcome(error=f"the analysis could not be run ({type(error).__name__})")
+    outcome.write(job.outcome)
+    return 0 if outcome.succeeded else 1
+
+
+def _run_function(job: Job) -> Outcome:
+    from dyff_dagster.analysis.context import AnalysisContext
+    from dyff_dagster.analysis.functions import place_of, run_function
+    from dyff_dagster.schema.arrow import decode_schema
+
+    if job.arrow_schema is None:
+        raise AnalysisError(f"{job.analysis_id}: a Python function makes a Measurement; use a notebook for pages")
+    context = AnalysisContext()
+    report = _reporter(job)
+    try:
+        rows = run_function(
+            context, decode_schema(job.arrow_schema), lambda done: report(f"{done:,} rows", done, None)
+        )
+    except DyffError as error:
+        # Ours, unless the method's code made it up; then its message is the author's.
+        if type(error).__module__.startswith("dyff_dagster."):
+            raise
+        return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
+    except (Exception, SystemExit) as error:
+        return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
+    return Outcome(rows=rows)
+
+
+def _raised(error: BaseException, where: str) -> Outcome:
+    traceback.print_exception(error)
+    return Outcome(ename=type(error).__name__, where=where)
+
+
+def _run_notebook(job: Job) -> Outcome:
+    from dyff_dagster.analysis.html import render_page
+    from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
+    from dyff_dagster.analysis.records import read_scores
+
+    assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
+    replacements = {
+        str(job.scratch / "work"): "MODULE",
+        str(job.root): "STORAGE",
+        str(job.scratch): "SCRATCH",
+        # A symbolic link is often resolved on its way into an output.
+        str(job.output.resolve()): f"STORAGE/{job.analysis_id}",
+    }
+    report = _reporter(job)
+    module = job.root / job.notebook_module
+    try:
+        base = execute_notebook(module.resolve(), job.notebook, job.executed, job.scratch, report)
+    except CellFailed as error:
+        print(f"{job.notebook}, cell {error.cell}: {error.ename}: {error.evalue[:_SHOWN]}", file=sys.stderr)
+        if job.executed.exists():
+            keep_notebook(job.executed, job.executed, replacements)
+        return Outcome(ename=error.ename, cell=error.cell)
+    report("writing the page", None, None)
+    notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
+    if not job.measurement:
+        page = replace(job.page, scores=read_scores(job.output))
+        (job.output / PAGE).write_text(render_page(notebook, page, base), "utf-8")
+    return Outcome()
+
+
+def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:
+    def report(message: str, done: int | None, total: int | None) -> None:
+        # Progress is a courtesy: a full disk is found out by what matters.
+        with contextlib.suppress(OSError), job.progress.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([message, done, total]) + "\n")
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,284 @@
+"""Documents turned into entities: kinds, ids, labels, annotations, the short form, pydantic's checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from dyff_dagster.catalog.documents import Document, spelling_of
+from dyff_dagster.catalog.entries import Entry, Findings, problem_at
+from dyff_dagster.catalog.files import NoFiles, find_artifacts
+from dyff_dagster.catalog.problems import Location, Origin, suggestion
+from dyff_dagster.catalog.short_form import ShortForm
+from dyff_dagster.catalog.validation import problems_of, put_in_quotes
+from dyff_dagster.schema.annotations import PREFIX
+from dyff_dagster.schema.ids import IdError, check_id
+from dyff_dagster.schema.platform import SYSTEM_ATTRIBUTES, Documentation, DyffEntity, Entities, entity_class
+from dyff_dagster.schema.platform import UnknownKindError as UnknownKind
+
+_KINDS = [str(kind) for kind in Entities if kind not in (Entities.Account, Entities.Analysis)]
+
+# What is embedded must be there first: models in services, services in sessions, sessions in evaluations.
+_LATER = {"InferenceService": 1, "InferenceSession": 2, "Measurement": 2, "SafetyCase": 2, "Evaluation": 3}
+
+_TIMES: tuple[Location, ...] = (("expires",), ("inferenceSession", "expires"))
+
+
+@dataclass(slots=True)
+class _Pending:
+    document: Document
+    kind: str
+    entity_id: str
+
+
+class Builder:
+    """Builds the entities of a catalog, one that embeds another after it.
+
+    :param manifests: resolved paths of the files that hold manifests; no Module takes them for its own.
+    """
+
+    def __init__(self, findings: Findings, manifests: Iterable[Path]) -> None:
+        self.findings = findings
+        self.manifests = frozenset(manifests)
+        self.known: dict[str, str] = {}
+        self.entries: dict[str, Entry] = {}
+        self.documentation: dict[str, Documentation] = {}
+        self._origins: dict[str, Origin] = {}
+        self._entities: dict[str, DyffEntity] = {}
+
+    def build(self, documents: Iterable[Document]) -> None:
+        """Build everything; what is wrong goes into the findings, what is right into ``entries``."""
+        pending: list[_Pending] = []
+        documentation: list[Document] = []
+        for document in documents:
+            if document.value.get("kind") == Entities.Documentation:
+                documentation.append(document)
+                continue
+            found = self._identify(document)
+            if found is not None:
+                pending.append(found)
+        short_form = ShortForm(self.known, self._entities)
+        for item in sorted(pending, key=lambda item: _LATER.get(item.kind, 0)):
+            self._entity(item, short_form)
+        for document in documentation:
+            self._documentation(document)
+
+    def _report(self, document: Document, entity_id: str | None) -> Callable[[Location, str], None]:
+        def report(location: Location, message: str) -> None:
+            self.findings.problems.append(
+                problem_at(document.path, document.place, location, message, entity_id)
+            )
+
+        return report
+
+    def _identify(self, document: Document) -> _Pending | None:
+        """The kind and id of a document, or None after noting why it has none."""
+        data: dict[str, Any] = document.value
+        entity_id = data.get("id")
+        report = self._report(document, entity_id if isinstance(entity_id, str) else None)
+        kind = data.get("kind")
+        if not isinstance(kind, str):
+            report(
+                ("kind",), "is missing; write one of " + ", ".join(_KINDS) if kind is None else "must be text"
+            )
+            return None
+        try:
+            entity_class(kind)
+        except UnknownKind:
+            report(("kind",), f"there is no kind '{kind}'; {suggestion(kind, _KINDS)}")
+            # What refers to it is not to blame.
+            if isinstance(entity_id, str):
+                self.known.setdefault(entity_id, kind)
+            return None
+        if entity_id is None:
+            report(("id",), "is missing")
+            return None
+        if not isinstance(entity_id, str):
+            spelling = spelling_of(document.place, ("id",))
+            report(("id",), "must be text" if spelling is None else put_in_quotes(spelling))
+            return None
+        try:
+            check_id(entity_id)
+        except IdError as error:
+            report(("id",), str(error))
+            return None
+        if entity_id in self._origins:
+            report(
+                ("id",),
+                f"'{entity_id}' is used twice, first at {self._origins[entity_id]}; rename one of them",
+            )
+            return None
+        self._origins[entity_id] = Origin(document.path, document.line)
+        self.known[entity_id] = kind
+        return _Pending(document, kind, entity_id)
+
+    def _entity(self, item: _Pending, short_form: ShortForm) -> None:
+        document = item.document
+        report = self._report(document, item.entity_id)
+        before = len(self.findings.problems)
+        data = self._without_system_fields(item)
+        places: dict[str, Location] = {}
+        data = _labels_and_annotations(document, data, places, report)
+        short_schema = "arrowSchema" not in data["schema"] if isinstance(data.get("schema"), dict) else False
+        _check_times(data, report)
+        data, whole = short_form.expand(item.kind, data, report)
+        found = self._find_artifacts(item, data, report)
+        try:
+            entity = entity_class(item.kind).model_validate(data)
+        except pydantic.ValidationError as error:
+            self.findings.problems.extend(problems_of(document, item.entity_id, error))
+            return
+        if not whole or len(self.findings.problems) > before:
+            return
+        self._entities[item.entity_id] = entity
+        self.entries[item.entity_id] = Entry(
+            entity,
+            document.path,
+            document.path.parent,
+            document.place,
+            places,
+            short_schema=item.kind == "Dataset" and short_schema,
+            artifacts_found=found,
+        )
+
+    def _without_system_fields(self, item: _Pending) -> dict[str, Any]:
+        data = dict(item.document.value)
+        for name in sorted(SYSTEM_ATTRIBUTES & data.keys()):
+            # A Revision's time is what it is about.
+            if item.kind == "Revision" and name == "creationTime":
+                continue
+            if data.pop(name) is not None:
+                self.findings.warnings.append(
+                    problem_at(
+                        item.document.path,
+                        item.document.place,
+                        (name,),
+                        "is assigned by the system and is not read from a manifest; leave it out",
+                        item.entity_id,
+                    )
+                )
+        return data
+
+    def _find_artifacts(
+        self, item: _Pending, data: dict[str, Any], report: Callable[[Location, str], None]
+    ) -> bool:
+        if item.kind not in ("Dataset", "Module") or data.get("artifacts") is not None:
+            return False
+        annotations = {
+            annotation["key"]: annotation["value"]
+            for annotation in data.get("annotations") or []
+            if isinstance(annotation, dict)
+            and isinstance(annotation.get("value"), str)
+            and "key" in annotation
+        }
+        if item.kind == "Dataset" and f"{PREFIX}from" in annotations:
+            data["artifacts"] = [{"path": "data.parquet"}]  # the one file that ingesting writes
+            return True
+        directory = item.document.path.parent / annotations.get(f"{PREFIX}files", ".")
+        try:
+            data["artifacts"] = find_artifacts(item.kind, directory, self._is_manifest)
+        except NoFiles as error:
+            report(("artifacts",), str(error))
+            data["artifacts"] = [{"path": "data.parquet"}]
+        return True
+
+    def _is_manifest(self, path: Path) -> bool:
+        return path.resolve() in self.manifests
+
+    def _documentation(self, document: Document) -> None:
+        data = dict(document.value)
+        data.pop("kind")
+        target = data.pop("entity", None)
+        report = self._report(document, target if isinstance(target, str) else None)
+        if not isinstance(target, str):
+            report(("entity",), "must be the id of the entity that this documents")
+            return
+        if target not in self.known:
+            report(
+                ("entity",), f"there is no entity '{target}' in the catalog; {suggestion(target, self.known)}"
+            )
+            return
+        if target in self.documentation:
+            report(("entity",), f"'{target}' is documented twice; keep one")
+            return
+        try:
+            self.documentation[target] = Documentation.model_validate(data)
+        except pydantic.ValidationError as error:
+            self.findings.problems.extend(problems_of(document, target, error))
+
+
+def _check_times(data: dict[str, Any], report: Callable[[Location, str], None]) -> None:
+    """Refuse times without a zone: whoever reads the manifest elsewhere would read another moment."""
+    for location in _TIMES:
+        value: Any = data
+        for step in location:
+            value = value.get(step) if isinstance(value, dict) else None
+        if not isinstance(value, str):
+            continue
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            continue  # pydantic says it better
+        if moment.tzinfo is None:
+            report(location, "has no time zone; add one, as in 2030-01-31T18:00:00Z")
+
+
+def _labels_and_annotations(
+    document: Document,
+    data: dict[str, Any],
+    places: dict[str, Location],
+    report: Callable[[Location, str], None],
+) -> dict[str, Any]:
+    """``data`` with labels as a mapping and annotations as a list, whichever of the two was written."""
+    labels = data.get("labels")
+    if isinstance(labels, dict):
+        data["labels"] = {
+            key: None if value is None else _text(document, ("labels", key), value, report)
+            for key, value in labels.items()
+        }
+    elif isinstance(labels, list) and all(isinstance(item, dict) and "key" in item for item in labels):
+        data["labels"] = {}
+        for index, item in enumerate(labels):
+            if item["key"] in data["labels"]:
+                report(("labels", index, "key"), f"the label '{item['key']}' stands twice; keep one")
+            elif isinstance(item["key"], str):
+                data["labels"][item["key"]] = item.get("value")
+    annotations = data.get("annotations")
+    if isinstance(annotations, dict):
+        data["annotations"] = []
+        for key, value in annotations.items():
+            places[key] = ("annotations", key)
+            text = _text(document, ("annotations", key), value, report)
+            data["annotations"].append({"key": key, "value": text})
+    elif isinstance(annotations, list):
+        for index, item in enumerate(annotations):
+            if isinstance(item, dict) and isinstance(item.get("key"), str):
+                places.setdefault(item["key"], ("annotations", index, "value"))
+    return data
+
+
+def _text(document: Document, location: Location, value: Any, report: Callable[[Location, str], None]) -> str:
+    """The text of a label's or annotation's value; numbers, true and false as they are spelled."""
+    if isinstance(value, str):
+        return value
+    spelling = spelling_of(document.place, location)
+    if spelling is None and isinstance(value, bool | int | float):  # JSON has no unquoted text
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if (
+        spelling is not None
+        and (not isinstance(value, bool) or spelling in ("true", "false"))
+        and value is not None
+    ):
+        return spelling
+    if spelling is not None and value is not None:
+        report(location, put_in_quotes(spelling))
+    elif value is None:
+        report(location, "has no value; write one, or '' for none")
+    else:
+        report(location, "must be text; put JSON in single quotes")
+    return ""

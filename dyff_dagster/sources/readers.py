@@ -1,0 +1,296 @@
+"""Rows of CSV, JSON Lines and Parquet files as record batches of one schema with ``_index_`` first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.sources.json_lines import JsonLinesFault, json_lines_batches, json_lines_schema
+
+INDEX = "_index_"
+
+MAX_ROWS = 65_536
+"""Rows of a batch at most."""
+
+_BLOCK = 8 * 1024 * 1024
+_LARGEST_BLOCK = 1024 * 1024 * 1024
+_INDEX_FIELD = pa.field(INDEX, pa.int64(), nullable=False)
+_COLUMN = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?")
+_LEADING_ZERO = r"^\s*[+-]?0[0-9]"
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """A file whose types are known; ``batches()`` reads its rows from the beginning, each time it is called."""
+
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+
+def open_rows(source: Path, error: type[DyffError]) -> RowReader:
+    """Learn the types of a file's rows.
+
+    Raises ``error`` for a file of another kind, one that cannot be read, and an ``_index_`` that is no key.
+    """
+    suffix = source.suffix.lower()
+    if not source.is_file():
+        raise error(f"there is no file {source}")
+    try:
+        if suffix == ".csv":
+            raw = _csv(source, error)
+        elif suffix in (".jsonl", ".ndjson"):
+            schema = json_lines_schema(source)
+            raw = RowReader(schema, lambda: json_lines_batches(source, schema))
+        elif suffix == ".parquet":
+            raw = _parquet(source, error)
+        else:
+            raise error(
+                f"{source} is no *.csv, *.jsonl, *.ndjson or *.parquet file; convert it to one of these"
+            )
+        return _indexed(source, raw, error)
+    except JsonLinesFault as fault:
+        raise error(str(fault)) from None
+    except OSError as fault:
+        raise error(f"{source} cannot be read: {fault.strerror or 'it is damaged'}") from None
+
+
+def _indexed(source: Path, raw: RowReader, error: type[DyffError]) -> RowReader:
+    """The same rows with ``_index_: int64 not null`` first: their own, or numbers from 0."""
+    names = raw.schema.names
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles or "" in names:
+        what = f"more than one column '{doubles[0]}'" if doubles else "a column without a name"
+        raise error(f"{source} has {what}; every column needs a name of its own")
+    has_index = INDEX in names
+    if has_index:
+        _check_index(source, raw, error)
+    fields = [field for field in raw.schema if field.name != INDEX]
+    schema = pa.schema([_INDEX_FIELD, *fields])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in raw.batches():
+            index = (
+                batch.column(INDEX).cast(pa.int64())
+                if has_index
+                else pa.array(range(done, done + batch.num_rows), pa.int64())
+            )
+            columns = [batch.column(field.name) for field in fields]
+            yield pa.RecordBatch.from_arrays([index, *columns], schema=schema)
+            done += batch.num_rows
+
+    return RowReader(schema, batches)
+
+
+def _check_index(source: Path, raw: RowReader, error: type[DyffError]) -> None:
+    if not pa.types.is_integer(raw.schema.field(INDEX).type):
+        raise error(f"{source}: {INDEX} must be whole numbers, one of its own for each row")
+    chunks: list[pa.Array] = []
+    last: int | None = None
+    rising = True
+    row = 0
+    for batch in raw.batches():
+        column = batch.column(INDEX)
+        if column.null_count:
+            row += pc.index(pc.is_null(column), True).as_py() + 1
+            raise error(f"{source}: row {row} has no {INDEX}; every row needs one")
+        row += len(column)
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            raise error(f"{source}: {INDEX} has a number that does not fit into 64 bits") from None
+        if not len(column):
+            continue
+        if rising:
+            steps = pc.all(pc.greater(column[1:], column[:-1])).as_py() is not False
+            rising = steps and (last is None or column[0].as_py() > last)
+            last = column[-1].as_py()
+        chunks.append(column)
+    # Numbers that only rise are unique; all others are counted, at 8 bytes a row.
+    if not rising:
+        values = pa.chunked_array(chunks, pa.int64())
+        counts = pc.value_counts(values)
+        double = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(double):
+            raise error(
+                f"{source}: {INDEX} {double.field('values')[0].as_py()} stands more than once; "
+                "every row needs a number of its own"
+            )
+
+
+# ---- CSV
+
+
+def _csv(source: Path, error: type[DyffError]) -> RowReader:
+    """Types as pyarrow infers them, widened until they hold for the whole file.
+
+    An integer column with a leading zero in it (``00123``) is text: it is an identifier, and a number would
+    lose the zero.
+    """
+    names = _csv_names(source, error)
+    doubles = len(names) != len(set(names)) or "" in names
+    if doubles:
+        return RowReader(pa.schema([pa.field(name, pa.string()) for name in names]), lambda: iter(()))
+    known: dict[str, pa.DataType] = {}
+    block = _BLOCK
+    while True:
+        try:
+            schema = None
+            for batch in _csv_batches(source, known, block, error):
+                schema = batch.schema
+            break
+        except _Straddles:
+            block *= 2
+            if block > _LARGEST_BLOCK:
+                raise error(f"{source} has a row of more than 1 GiB") from None
+        except _Misfit as misfit:
+            known[misfit.name] = _wider(misfit.found, known.get(misfit.name))
+    if schema is None:
+        schema = pa.schema([pa.field(name, pa.string()) for name in names])
+    types = {field.name: _settled(field.type) for field in schema}
+    whole = [name for name, kind in types.items() if pa.types.is_integer(kind) and name != INDEX]
+    for batch in (
+        _csv_batches(source, dict.fromkeys(whole, pa.string()), block, error, whole) if whole else ()
+    ):
+        for name in batch.schema.names:
+            if pc.any(pc.match_substring_regex(batch.column(name), _LEADING_ZERO)).as_py():
+                types[name] = pa.string()
+    final = pa.schema([pa.field(name, types[name]) for name in names])
+    return RowReader(final, lambda: _csv_batches(source, types, block, error))
+
+
+class _Straddles(Exception):
+    """A row does not fit into a block."""
+
+
+class _Misfit(Exception):
+    """A column holds something else than its type; ``found`` is the type that failed."""
+
+    def __init__(self, name: str, found: str) -> None:
+        self.name, self.found = name, found
+        super().__init__(name)
+
+
+def _wider(failed: str, known: pa.DataType | None) -> pa.DataType:
+    return pa.float64() if failed == "int64" and known is None else pa.string()
+
+
+def _settled(kind: pa.DataType) -> pa.DataType:
+    """A column without a single value, and one whose bytes are not UTF-8, have no type of their own."""
+    return pa.string() if pa.types.is_null(kind) or pa.types.is_binary(kind) else kind
+
+
+def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
+    for block in (_BLOCK, _LARGEST_BLOCK):
+        try:
+            options = pyarrow.csv.ReadOptions(block_size=block)
+            with pyarrow.csv.open_csv(source, read_options=options, parse_options=_parse_options()) as reader:
+                return list(reader.schema.names)
+        except pa.ArrowInvalid as fault:
+            if "straddl" not in str(fault):
+                raise error(_csv_sentence(source, str(fault))) from None
+    raise error(f"{source} has a row of more than 1 GiB")
+
+
+def _parse_options(faults: list[str] | None = None) -> pyarrow.csv.ParseOptions:
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        if faults is not None:
+            where = f"row {row.number}" if row.number is not None else "a row"
+            faults.append(f"{where} has {row.actual_columns} columns instead of {row.expected_columns}")
+        return "error"
+
+    return pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note)
+
+
+def _csv_batches(
+    source: Path,
+    types: dict[str, pa.DataType],
+    block: int,
+    error: type[DyffError],
+    columns: list[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    faults: list[str] = []
+    inferred: dict[str, pa.DataType] = {}
+    names: list[str] = []
+    try:
+        with pyarrow.csv.open_csv(
+            source,
+            # One thread: with more, pyarrow does not number the rows that it complains of.
+            read_options=pyarrow.csv.ReadOptions(block_size=block, use_threads=False),
+            parse_options=_parse_options(faults),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns),
+        ) as reader:
+            names = list(reader.schema.names)
+            inferred = {field.name: field.type for field in reader.schema}
+            for batch in reader:
+                for start in range(0, batch.num_rows, MAX_ROWS):
+                    yield batch.slice(start, MAX_ROWS)
+    except pa.ArrowInvalid as fault:
+        text = str(fault)
+        if faults:
+            raise error(f"{source}: {faults[0]} (the header is row 1)") from None
+        if "straddl" in text:
+            raise _Straddles from None
+        match = _COLUMN.match(text)
+        if match is not None and "UTF8" not in text:
+            to = re.search(r"conversion error to (\w+)", text)
+            names = names or _csv_names(source, error)
+            name = names[int(match[1])] if int(match[1]) < len(names) else ""
+            if name and str(types.get(name, inferred.get(name))) != "string":
+                raise _Misfit(name, to[1] if to else "") from None
+        raise error(_csv_sentence(source, text)) from None
+
+
+def _csv_sentence(source: Path, text: str) -> str:
+    """What pyarrow complains of, without the content that it quotes."""
+    row = re.search(r"Row #(\d+)", text)
+    where = f"{source}: row {row[1]}" if row else f"{source}"
+    if "Empty CSV" in text:
+        return f"{source} is empty; its first row must name the columns"
+    if "UTF8" in text or "UTF-8" in text:
+        return f"{where} is not UTF-8 text; save the file as UTF-8"
+    return f"{where} is no CSV as RFC 4180 has it; mend its quotes and commas"
+
+
+# ---- Parquet
+
+
+def _parquet(source: Path, error: type[DyffError]) -> RowReader:
+    try:
+        with pq.ParquetFile(source) as file:
+            found = file.schema_arrow
+    except pa.ArrowInvalid:
+        raise error(f"{source} is no Parquet file, or is damaged") from None
+    fields = [_plain(field) for field in found]
+    schema = pa.schema(fields)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            with pq.ParquetFile(source) as file:
+                for batch in file.iter_batches(batch_size=MAX_ROWS):
+                    columns = [batch.column(i).cast(field.type) for i, field in enumerate(fields)]
+                    yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        except pa.ArrowInvalid:
+            raise error(f"{source} is damaged: its rows cannot be read") from None
+
+    return RowReader(schema, batches)
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """The field without metadata, dictionaries and 64-bit offsets, which are ways to store the same values."""
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        kind = pa.string()
+    elif pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        kind = pa.binary()
+    return pa.field(field.name, kind, field.nullable)
