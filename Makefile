@@ -32,7 +32,8 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 
 demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit and show its results
 	@echo "Materializing every asset of examples/breast_cancer into $(DYFF_STORAGE_ROOT) ..."
-	@DYFF_EXECUTOR=in_process $(BIN)/dagster asset materialize --select '*' -f definitions.py
+	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`' \
+	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
 	@$(BIN)/dyff-dagster status
 	@echo "Open the page with '$(VENV)/bin/dyff-dagster open wdbc-safety-case', or 'make ui' for Dagster's own."
 

@@ -10,12 +10,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from dyff_dagster.analysis.errors import AnalysisError
-from dyff_dagster.schema.arrow import open_dataset
+from dyff_dagster.schema.ids import replication_id
+from dyff_dagster.schema.parquet import open_dataset
 from dyff_dagster.schema.platform import Measurement, MethodInputKind
 from dyff_dagster.store import Completeness
 
 INDEX, REPLICATION, RESPONSE = "_index_", "_replication_", "_response_index_"
 EXAMPLES = 5
+MOST_REPLICATIONS = 100
+"""Replications whose numbers examples name; of later ones they show the id."""
 
 
 def check_completeness(
@@ -42,7 +45,7 @@ def check_completeness(
             f"{entity.id}: the schema of an instance-level measurement must have the field _index_: int64, "
             "so that it is known which row a result belongs to"
         )
-    expected = _expected(entity, input_paths)
+    about, expected = _expected(entity, input_paths)
     keys = [INDEX]
     if REPLICATION in names and (expected is None or REPLICATION in expected.schema.names):
         keys.append(REPLICATION)
@@ -56,22 +59,29 @@ def check_completeness(
             expected=number,
             answered=number - doubled.num_rows,
             duplicated=doubled.num_rows,
-            examples=_examples(doubled),
+            examples=_examples(doubled, about),
         )
     wanted = _distinct(_as(expected.to_table(columns=keys), present.schema), keys)
     missing = wanted.join(present, keys, join_type="left anti")
     unexpected = present.join(wanted, keys, join_type="left anti")
     return Completeness(
         expected=wanted.num_rows,
-        answered=wanted.num_rows - missing.num_rows - doubled.join(wanted, keys, join_type="left semi").num_rows,
+        answered=wanted.num_rows
+        - missing.num_rows
+        - doubled.join(wanted, keys, join_type="left semi").num_rows,
         missing=missing.num_rows,
         duplicated=doubled.num_rows,
         unexpected=unexpected.num_rows,
-        examples=(_examples(missing) + _examples(doubled) + _examples(unexpected))[:EXAMPLES],
+        examples=(_examples(missing, about) + _examples(doubled, about) + _examples(unexpected, about))[
+            :EXAMPLES
+        ],
     )
 
 
-def _expected(entity: Measurement, input_paths: Mapping[str, Path]) -> pyarrow.dataset.Dataset | None:
+def _expected(
+    entity: Measurement, input_paths: Mapping[str, Path]
+) -> tuple[str, pyarrow.dataset.Dataset | None]:
+    """The input whose rows are to be there: its id and its data."""
     kinds = {item.keyword: item.kind for item in entity.method.inputs}
     order = [
         (MethodInputKind.Evaluation, entity.scope.evaluation),
@@ -83,8 +93,8 @@ def _expected(entity: Measurement, input_paths: Mapping[str, Path]) -> pyarrow.d
         for candidate in sorted(candidates, key=lambda name: name != in_scope):
             dataset = open_dataset(input_paths[candidate])
             if INDEX in dataset.schema.names:
-                return dataset
-    return None
+                return candidate, dataset
+    return "", None
 
 
 def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
@@ -101,9 +111,15 @@ def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.cast(pa.schema([pa.field(name, schema.field(name).type) for name in table.column_names]))
 
 
-def _examples(table: pa.Table) -> tuple[str, ...]:
-    first = table.sort_by([(name, "ascending") for name in table.column_names]).slice(0, EXAMPLES)
+def _examples(table: pa.Table, evaluation: str) -> tuple[str, ...]:
+    first = table.sort_by([(name, "ascending") for name in table.column_names]).slice(0, EXAMPLES).to_pylist()
+    ids = {row[REPLICATION] for row in first if REPLICATION in row}
+    # Replications are named by ids that derive from their numbers, and people count them.
+    numbers = (
+        {replication_id(evaluation, number): number for number in range(MOST_REPLICATIONS)} if ids else {}
+    )
     return tuple(
-        f"row {row[INDEX]}" + (f", replication {row[REPLICATION]}" if REPLICATION in row else "")
-        for row in first.to_pylist()
+        f"row {row[INDEX]}"
+        + (f", replication {numbers.get(row[REPLICATION], row[REPLICATION])}" if REPLICATION in row else "")
+        for row in first
     )

@@ -15,8 +15,8 @@ from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
 from dyff_dagster.analysis.records import FIGURE, ScoreRecord, Valence, add_score, write_conclusion
 from dyff_dagster.analysis.rows import write_rows
 from dyff_dagster.analysis.statistics import Estimate
-from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.ids import check_id, null_id
+from dyff_dagster.schema.parquet import open_dataset
 from dyff_dagster.schema.platform import Analysis
 
 if TYPE_CHECKING:
@@ -248,9 +248,7 @@ class AnalysisContext:
         # Left open, the notebook would show it a second time at the end of the cell.
         plt.close(fig)
 
-    def table(
-        self, rows: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]], caption: str = ""
-    ) -> None:
+    def table(self, rows: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]], caption: str = "") -> None:
         """Show a table of up to 200 rows.
 
         Args:
@@ -289,7 +287,9 @@ class AnalysisContext:
         if measurement is None:
             raise AnalysisError(f"{self._id}: its method makes no Measurement, so there are no rows to write")
         if self._written:
-            raise AnalysisError(f"{self._id}: its rows are written already; pass all batches to one ctx.write")
+            raise AnalysisError(
+                f"{self._id}: its rows are written already; pass all batches to one ctx.write"
+            )
         write_rows(data, measurement.schema_.decode(), self.output_path)
         self._written = True
 

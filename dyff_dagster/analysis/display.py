@@ -41,7 +41,7 @@ def show(html: str, text: str) -> None:
         return
     from IPython.display import display
 
-    display({"text/html": html, "text/plain": text}, raw=True)
+    display({"text/html": html, "text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def title_card(title: str, subtitle: str) -> str:
@@ -52,7 +52,11 @@ def title_card(title: str, subtitle: str) -> str:
 
 def score_card(record: ScoreRecord) -> str:
     """One score with its interval."""
-    interval = f'<span class="dyff-interval">{escape(record.interval_string)}</span>' if record.interval_string else ""
+    interval = (
+        f'<span class="dyff-interval">{escape(record.interval_string)}</span>'
+        if record.interval_string
+        else ""
+    )
     text = f'<span class="dyff-text">{escape(record.text)}</span>' if record.text else ""
     return (
         f'<div class="dyff-score"><span class="dyff-name">{escape(record.title or record.name)}</span> '
@@ -81,7 +85,9 @@ def figure_png(figure: Figure, *, dpi: int = FIGURE_DPI, width: int | None = Non
     resolution = dpi if width is None else width / float(figure.get_size_inches()[0])
     cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08} if width is None else {}
     # Without this, matplotlib writes its version into the file.
-    figure.savefig(buffer, format="png", dpi=resolution, facecolor="white", metadata={"Software": None}, **cut)
+    figure.savefig(
+        buffer, format="png", dpi=resolution, facecolor="white", metadata={"Software": None}, **cut
+    )
     return buffer.getvalue()
 
 
@@ -110,13 +116,16 @@ def table_block(rows: Any, caption: str) -> str:
     # One pass over what is shown decides how a column stands: text beats numbers.
     shown = records[:TABLE_ROWS]
     numeric = [
-        any(row[i] is not None for row in shown) and all(row[i] is None or _is_number(row[i]) for row in shown)
+        any(row[i] is not None for row in shown)
+        and all(row[i] is None or _is_number(row[i]) for row in shown)
         for i in range(len(columns))
     ]
 
     def cells(tag: str, values: Sequence[str]) -> str:
         marks = (' class="dyff-number"' if number else "" for number in numeric)
-        return "".join(f"<{tag}{mark}>{escape(value)}</{tag}>" for value, mark in zip(values, marks, strict=True))
+        return "".join(
+            f"<{tag}{mark}>{escape(value)}</{tag}>" for value, mark in zip(values, marks, strict=True)
+        )
 
     head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
     body = "".join(f"<tr>{cells('td', [format_value(value) for value in row])}</tr>" for row in shown)

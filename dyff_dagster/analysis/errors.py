@@ -53,7 +53,9 @@ class NotebookFailed(AnalysisError):
         log: Where the log lies.
     """
 
-    def __init__(self, analysis_id: str, notebook: str, cell: int | None, ename: str, kept: str, log: str) -> None:
+    def __init__(
+        self, analysis_id: str, notebook: str, cell: int | None, ename: str, kept: str, log: str
+    ) -> None:
         self.notebook = notebook
         self.cell = cell
         self.ename = ename
@@ -62,7 +64,9 @@ class NotebookFailed(AnalysisError):
         where = f"cell {cell}" if cell is not None else "no cell had started"
         what = "its kernel died" if ename == "DeadKernel" else f"it raised {ename}"
         seen = f"; see it as far as it came in {kept}" if kept else ""
-        super().__init__(f"{analysis_id}: notebook {notebook} failed ({where}): {what}{seen}; the log is {log}")
+        super().__init__(
+            f"{analysis_id}: notebook {notebook} failed ({where}): {what}{seen}; the log is {log}"
+        )
 
 
 class FunctionFailed(AnalysisError):

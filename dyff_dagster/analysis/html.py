@@ -18,6 +18,19 @@ from dyff_dagster.store import Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from upath import UPath
+
+
+FORMS = (
+    "text/html",
+    "text/markdown",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/latex",
+    "text/plain",
+)
+"""Forms of an output that need no script; of several the first is shown."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ def render_page(notebook: Any, page: Page, base: Path | None = None) -> str:
     return _render(notebook, page, base=base, code=False)
 
 
-def render_notebook(path: Path, page: Page | None = None) -> str:
+def render_notebook(path: Path | UPath, page: Page | None = None) -> str:
     """An executed notebook with its code, as a page of the same kind.
 
     Args:
@@ -84,7 +97,7 @@ def render_notebook(path: Path, page: Page | None = None) -> str:
     """
     import nbformat
 
-    notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
+    notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
     return _render(notebook, page or Page(title=path.name, kind="Notebook"), base=None, code=True)
 
 
@@ -100,38 +113,35 @@ def _render(notebook: Any, page: Page, *, base: Path | None, code: bool) -> str:
     body = sanitize(_cells(notebook, base, code))
     lead = sanitize(markdown2html(page.description)) if page.description else ""
     kicker = {"SafetyCase": "Safety case"}.get(page.kind, page.kind)
-    return _templates().get_template("page.html.j2").render(
-        page=page,
-        kicker=f"{kicker} · executed notebook" if code and page.kind != "Notebook" else kicker,
-        # A page has one heading of the first rank: the notebook's, where it has one.
-        name_tag="p" if "<h1" in body else "h1",
-        # Both come out of the sanitizer.
-        lead=Markup(lead),  # noqa: S704
-        body=Markup(body),  # noqa: S704
-        code_style=Markup(_code_style()) if code else "",  # noqa: S704
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            kicker=f"{kicker} · executed notebook" if code and page.kind != "Notebook" else kicker,
+            # A page has one heading of the first rank: the notebook's, where it has one.
+            name_tag="p" if "<h1" in body else "h1",
+            # Both come out of the sanitizer.
+            lead=Markup(lead),  # noqa: S704
+            body=Markup(body),  # noqa: S704
+            code_style=Markup(_code_style()) if code else "",  # noqa: S704
+        )
     )
 
 
 def _cells(notebook: Any, base: Path | None, code: bool) -> str:
     from nbconvert.exporters.html import HTMLExporter
+    from traitlets.config import Config
 
-    exporter = HTMLExporter(
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         exclude_input=not code,
         exclude_input_prompt=not code,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
         embed_images=base is not None,
-        # Of several forms of an output, the best that needs no script.
-        display_data_priority=[
-            "text/html",
-            "text/markdown",
-            "image/svg+xml",
-            "image/png",
-            "image/jpeg",
-            "text/latex",
-            "text/plain",
-        ],
+        # As configuration, because the filter that chooses is not the exporter.
+        config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
     )
     resources = {"metadata": {"path": str(base)}} if base is not None else {}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
@@ -152,7 +162,7 @@ def _templates() -> Environment:
 @cache
 def _code_style() -> str:
     """Colours of code, for light and for dark; the background is the page's own."""
-    from pygments.formatters import HtmlFormatter
+    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
     def rules(style: str) -> str:
         lines = HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight").splitlines()

@@ -41,6 +41,20 @@ class CellFailed(Exception):
         super().__init__(ename)
 
 
+def read_notebook(path: Path) -> Any:
+    """A notebook as nbformat 4.
+
+    Raises:
+        AnalysisError: The file is no notebook.
+    """
+    import nbformat
+
+    try:
+        return nbformat.reads(path.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        raise AnalysisError(f"{path.name} is no Jupyter notebook ({type(error).__name__})") from error
+
+
 def find_notebook(module: Path, path: str) -> Path:
     """The notebook that a method names.
 
@@ -80,17 +94,13 @@ def execute_notebook(
         CellFailed: A cell failed.
         AnalysisError: The file is no notebook, or its kernel is not installed.
     """
-    import nbformat
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook as papermill_execute
 
     source = find_notebook(module, path)
-    try:
-        notebook = nbformat.reads(source.read_text("utf-8"), as_version=4)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        raise AnalysisError(f"{path} is no Jupyter notebook ({type(error).__name__})") from error
+    notebook = read_notebook(source)
     work = scratch / "work"
     shutil.copytree(module, work, symlinks=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     for directory, _, files in os.walk(work):
@@ -142,10 +152,7 @@ def execute_notebook(
 
 def _refuse_unfinished(output: Path) -> None:
     """An exit with status 0 ends a notebook early, and papermill calls that a success: it is none."""
-    import nbformat
-
-    notebook = nbformat.reads(output.read_text("utf-8"), as_version=4)
-    for number, cell in enumerate(notebook.cells, start=1):
+    for number, cell in enumerate(read_notebook(output).cells, start=1):
         due = cell.cell_type == "code" and cell.source.strip()
         if due and cell.execution_count is None and "skip-execution" not in cell.metadata.get("tags", []):
             raise CellFailed(number - 1, "SystemExit")
@@ -161,7 +168,7 @@ def keep_notebook(executed: Path, target: Path, replace: Mapping[str, str]) -> A
     """
     import nbformat
 
-    notebook = reproducible(nbformat.reads(executed.read_text("utf-8"), as_version=4), replace)
+    notebook = reproducible(read_notebook(executed), replace)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(nbformat.writes(notebook), "utf-8")
+    target.write_text(nbformat.writes(notebook), "utf-8")  # type: ignore[no-untyped-call]
     return notebook

@@ -83,7 +83,9 @@ class ScoreRecord:
         for lower, upper in (("low", "high"), ("minimum", "maximum")):
             a, b = getattr(self, lower), getattr(self, upper)
             if a is not None and b is not None and a > b:
-                raise AnalysisError(f"score {self.name!r} has {lower} {a:g} above {upper} {b:g}; exchange them")
+                raise AnalysisError(
+                    f"score {self.name!r} has {lower} {a:g} above {upper} {b:g}; exchange them"
+                )
         self._check_format()
 
     def _check_format(self) -> None:
@@ -107,7 +109,9 @@ class ScoreRecord:
         """``0.91 to 0.97 (95 % interval), n = 188``, or as much of it as there is."""
         parts = []
         if self.low is not None and self.high is not None:
-            low, high = (self.format.format(quantity=bound, unit=self.unit) for bound in (self.low, self.high))
+            low, high = (
+                self.format.format(quantity=bound, unit=self.unit) for bound in (self.low, self.high)
+            )
             parts.append(f"{low} to {high} ({100 * self.level:g} % interval)")
         if self.n is not None:
             parts.append(f"n = {self.n}")
@@ -115,7 +119,13 @@ class ScoreRecord:
 
 
 def add_score(
-    directory: Path, record: ScoreRecord, *, analysis_id: str, method: str, scope: AnalysisScope, primary: bool
+    directory: Path,
+    record: ScoreRecord,
+    *,
+    analysis_id: str,
+    method: str,
+    scope: AnalysisScope,
+    primary: bool,
 ) -> None:
     """Append a score to the records of an analysis.
 
@@ -135,11 +145,15 @@ def add_score(
     scores: list[dict[str, Any]] = (_read(directory / SCORES) or {}).get("scores", [])
     intervals: dict[str, Any] = _read(directory / INTERVALS) or {}
     if any(score["name"] == record.name for score in scores):
-        raise AnalysisError(f"score {record.name!r} was reported already; each score has one value, give it one name")
+        raise AnalysisError(
+            f"score {record.name!r} was reported already; each score has one value, give it one name"
+        )
     if primary:
         for score in scores:
             score["priority"] = "secondary"
-    about = record.text or ", ".join(part for part in (record.quantity_string, record.interval_string) if part)
+    about = record.text or ", ".join(
+        part for part in (record.quantity_string, record.interval_string) if part
+    )
     scores.append(
         {
             "name": record.name,
@@ -167,7 +181,12 @@ def add_score(
         }
     )
     if record.low is not None or record.high is not None or record.n is not None:
-        intervals[record.name] = {"low": record.low, "high": record.high, "n": record.n, "level": record.level}
+        intervals[record.name] = {
+            "low": record.low,
+            "high": record.high,
+            "n": record.n,
+            "level": record.level,
+        }
     _write(directory / SCORES, {"scores": scores})
     _write(directory / INTERVALS, intervals)
 
@@ -224,7 +243,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise AnalysisError(f"{path.name} of the analysis is no JSON; write it through AnalysisContext") from error
+        raise AnalysisError(
+            f"{path.name} of the analysis is no JSON; write it through AnalysisContext"
+        ) from error
     return data if isinstance(data, dict) else None
 
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_KERNEL_FILE = re.compile(r"(?:[^\s\"'<>(]*/)?ipykernel_\d+/\d+\.py")
+_KERNEL_FILE = re.compile(r"ipykernel_\d+/\d+\.py")
+_NO_PATH = frozenset(" \t\r\n\"'<>()")
 _ADDRESS = re.compile(r"\b(at|id=) ?0x[0-9a-fA-F]{4,}")
 _TEXT_TYPES = ("text/", "application/json", "image/svg+xml")
 _ERROR_MARKER = "papermill-error-cell-tag"
@@ -28,7 +29,11 @@ def reproducible(notebook: Any, replace: Mapping[str, str]) -> Any:
     for name in ("papermill", "widgets"):
         notebook.metadata.pop(name, None)
     if notebook.metadata.get("kernelspec", {}).get("language", "python") == "python":
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
     notebook.cells = [cell for cell in notebook.cells if _ERROR_MARKER not in cell.metadata.get("tags", [])]
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     # The longest first: a path that begins with another must not be left half replaced.
@@ -63,8 +68,24 @@ def _plain(output: Any, paths: list[tuple[str, str]]) -> Any:
 def _text(text: str, paths: list[tuple[str, str]], addresses: bool = True) -> str:
     for path, stand_in in paths:
         text = text.replace(path, stand_in)
-    text = _KERNEL_FILE.sub("<cell>", text)
+    text = _without_kernel_files(text)
     return _ADDRESS.sub(r"\1 0x…", text) if addresses else text
+
+
+def _without_kernel_files(text: str) -> str:
+    """Paths of the files that a kernel makes of its cells, which warnings show, become ``<cell>``.
+
+    The directory before the name is looked for from the name backwards: a pattern that begins with it takes
+    quadratic time on an embedded image.
+    """
+    parts, last = [], 0
+    for match in _KERNEL_FILE.finditer(text):
+        start = match.start()
+        while start > last and text[start - 1] not in _NO_PATH:
+            start -= 1
+        parts += [text[last:start], "<cell>"]
+        last = match.end()
+    return "".join([*parts, text[last:]])
 
 
 def _joined(outputs: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dyff_dagster.analysis.errors import AnalysisError, WrongRow
 from dyff_dagster.analysis.records import SCORES, ScoreRecord, add_score
-from dyff_dagster.schema.arrow import RowsError, conform, open_dataset, write_dataset
+from dyff_dagster.schema.parquet import RowsError, conform, open_dataset, write_dataset
 from dyff_dagster.schema.platform import AnalysisScope
 
 SCORE_FIELDS = ("score", "value")
@@ -47,7 +47,9 @@ def _batches(data: Any) -> Iterator[pa.RecordBatch]:
     elif isinstance(data, pa.Table):
         data = data.to_batches()
     elif isinstance(data, str | bytes | dict) or not isinstance(data, Iterable):
-        raise AnalysisError(f"a method yields Arrow record batches, and this one gave a {type(data).__name__}")
+        raise AnalysisError(
+            f"a method yields Arrow record batches, and this one gave a {type(data).__name__}"
+        )
     for item in data:
         if isinstance(item, pa.RecordBatch):
             yield item
@@ -76,7 +78,9 @@ def _checked(
 def _located(batch: pa.RecordBatch, schema: pa.Schema, before: int, error: RowsError) -> AnalysisError:
     """The same complaint with the first row that it is about; none where it is about the whole batch."""
     if _complaint(batch.slice(0, 0), schema) is not None:
-        return AnalysisError(f"the rows do not fit the declared schema: field {error.field!r} {error.problem}")
+        return AnalysisError(
+            f"the rows do not fit the declared schema: field {error.field!r} {error.problem}"
+        )
     fits, fails = 0, batch.num_rows
     while fails - fits > 1:
         middle = (fits + fails) // 2
@@ -101,7 +105,9 @@ def _complaint(batch: pa.RecordBatch, schema: pa.Schema) -> RowsError | None:
     return None
 
 
-def record_scores(directory: Path, schema: pa.Schema, *, analysis_id: str, method: str, scope: AnalysisScope) -> None:
+def record_scores(
+    directory: Path, schema: pa.Schema, *, analysis_id: str, method: str, scope: AnalysisScope
+) -> None:
     """Turn the rows of a data-set-level measurement into score records, unless its author wrote some.
 
     A measurement whose schema has no fields ``score`` and ``value`` has no scores.
@@ -123,7 +129,9 @@ def record_scores(directory: Path, schema: pa.Schema, *, analysis_id: str, metho
             raise AnalysisError(f"{analysis_id}: the score in row {position} has no name")
         record = ScoreRecord(
             name=str(row["score"]),
-            **{name: _number(row.get(name)) for name in ("value", "low", "high")},
+            value=_number(row["value"]),
+            low=_number(row.get("low")),
+            high=_number(row.get("high")),
             n=None if row.get("n") is None else int(row["n"]),
         )
         add_score(directory, record, analysis_id=analysis_id, method=method, scope=scope, primary=False)

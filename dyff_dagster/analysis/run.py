@@ -25,20 +25,29 @@ from dyff_dagster.analysis.errors import (
 )
 from dyff_dagster.analysis.html import Origin, Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
-from dyff_dagster.analysis.notebooks import find_notebook
+from dyff_dagster.analysis.preconditions import check_analysis
 from dyff_dagster.analysis.records import FIGURE, read_conclusion, read_scores
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
-from dyff_dagster.schema.arrow import DatasetPathError, open_dataset
 from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.parquet import DatasetPathError, open_dataset
 from dyff_dagster.schema.platform import (
     Measurement,
     MeasurementLevel,
     MethodImplementationKind,
-    MethodOutputKind,
     SafetyCase,
 )
-from dyff_dagster.store import Commit, Draft, Facts, Inputs, Progress, Store, columns_of, no_progress
+from dyff_dagster.store import (
+    Commit,
+    Draft,
+    Facts,
+    Inputs,
+    Progress,
+    Store,
+    columns_of,
+    local_path,
+    no_progress,
+)
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
 
 LOG = "logs.txt"
@@ -81,10 +90,10 @@ def run(
         IncompleteRows: Rows are missing, doubled or of no row of the input.
         AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
     """
-    _check(entity, input_paths, modules)
+    check_analysis(entity, input_paths, modules)
     with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
         job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
-        log = Path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
+        log = local_path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         try:
@@ -102,75 +111,6 @@ def run(
         if isinstance(entity, Measurement):
             return _commit_measurement(entity, draft, inputs, input_paths, run_id)
         return _commit_safety_case(entity, draft, inputs, run_id)
-
-
-def _check(
-    entity: Measurement | SafetyCase, input_paths: Mapping[str, Path], modules: Mapping[str, Path]
-) -> None:
-    """Refuse what cannot go well before anything is started."""
-    method = entity.method
-    for what, declared, given in (
-        ("argument", [p.keyword for p in method.parameters], [a.keyword for a in entity.arguments]),
-        ("input", [i.keyword for i in method.inputs], [i.keyword for i in entity.inputs]),
-    ):
-        missing = [keyword for keyword in declared if keyword not in given]
-        surplus = [keyword for keyword in given if keyword not in declared]
-        doubled = sorted({keyword for keyword in given if given.count(keyword) > 1})
-        complaints = [
-            f"{word} {', '.join(names)}"
-            for word, names in (("it misses", missing), ("it has unasked", surplus), ("it has twice", doubled))
-            if names
-        ]
-        if complaints:
-            wanted = ", ".join(declared) if declared else f"no {what}s"
-            raise AnalysisError(
-                f"{entity.id}: the {what}s do not fit its method {method.id}, which takes {wanted}: "
-                + "; ".join(complaints)
-            )
-    for item in entity.inputs:
-        if item.entity not in input_paths:
-            raise AnalysisError(f"{entity.id}: input {item.keyword} is {item.entity}, which has no committed version")
-    for module in method.modules:
-        if module not in modules:
-            raise AnalysisError(f"{entity.id}: module {module} of its method {method.id} has no committed version")
-    isolation = next((a.value for a in entity.annotations if a.key == "dyff-dagster/isolation"), "process")
-    if isolation != "process":
-        raise AnalysisError(
-            f"{entity.id}: isolation {isolation!r} needs Kubernetes and is not available in a process of this machine; "
-            "set dyff-dagster/isolation to process, or leave it out"
-        )
-    _check_method(entity, modules)
-
-
-def _check_method(entity: Measurement | SafetyCase, modules: Mapping[str, Path]) -> None:
-    method = entity.method
-    if method.output.kind != MethodOutputKind(entity.kind):
-        raise AnalysisError(
-            f"{entity.id} is a {entity.kind}, and its method {method.id} makes a {method.output.kind}"
-        )
-    implementation = method.implementation
-    if implementation.kind == MethodImplementationKind.JupyterNotebook and implementation.jupyterNotebook:
-        module = implementation.jupyterNotebook.notebookModule
-        if module not in modules:
-            raise AnalysisError(
-                f"{entity.id}: the notebook of its method {method.id} lies in module {module}, which the method "
-                "does not list in modules"
-            )
-        find_notebook(modules[module], implementation.jupyterNotebook.notebookPath)
-        return
-    fits = {
-        MethodImplementationKind.PythonFunction: implementation.pythonFunction,
-        MethodImplementationKind.PythonRubric: implementation.pythonRubric,
-    }
-    if not any(implementation.kind == kind and details for kind, details in fits.items()):
-        raise AnalysisError(
-            f"{entity.id}: method {method.id} is implemented as {implementation.kind!r}; give JupyterNotebook, "
-            "PythonFunction or PythonRubric, and the field of that name"
-        )
-    if isinstance(entity, SafetyCase):
-        raise AnalysisError(
-            f"{entity.id}: method {method.id} is a {implementation.kind}; a SafetyCase is made by a JupyterNotebook"
-        )
 
 
 def _prepare(
@@ -197,7 +137,10 @@ def _prepare(
     job.root.mkdir()
     (draft.path / ".dyff").mkdir()
     job.output.symlink_to(Path(draft.path).resolve(), target_is_directory=True)
-    for name, path in {**modules, **{item.entity: input_paths[item.entity] for item in entity.inputs}}.items():
+    for name, path in {
+        **modules,
+        **{item.entity: input_paths[item.entity] for item in entity.inputs},
+    }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
     # The reference reads no other form than a spec with the id in it.
     spec = json.loads(entity.model_dump_json())
@@ -244,7 +187,9 @@ def _environment(job: Job) -> dict[str, str]:
     package = Path(__file__).resolve().parents[2]
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     # A source tree that is not installed must be found all the same; site-packages must not come first.
-    search = [str(job.root / module) for module in job.modules] + ([] if package in installed else [str(package)])
+    search = [str(job.root / module) for module in job.modules] + (
+        [] if package in installed else [str(package)]
+    )
     jupyter = job.scratch / "jupyter"
     own = {
         STORAGE_ROOT: str(job.root),
@@ -371,7 +316,10 @@ def _commit_measurement(
     else:
         record_scores(draft.path, schema, analysis_id=entity.id, method=entity.method.id, scope=entity.scope)
     facts = Facts(
-        rows=dataset.count_rows(), columns=columns_of(schema), completeness=completeness, **_reported(draft.path)
+        rows=dataset.count_rows(),
+        columns=columns_of(schema),
+        completeness=completeness,
+        **_reported(draft.path),
     )
     return draft.commit(
         entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id

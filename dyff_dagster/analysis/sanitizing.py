@@ -6,16 +6,35 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _SWALLOWED = frozenset(
-    ("script", "style", "iframe", "object", "noscript", "template", "textarea", "title", "xmp", "noembed", "noframes")
+    (
+        "script",
+        "style",
+        "iframe",
+        "object",
+        "noscript",
+        "template",
+        "textarea",
+        "title",
+        "xmp",
+        "noembed",
+        "noframes",
+    )
 )
 """Elements that go with all that is in them; of any other unknown element the text stays."""
 
-_TAGS = frozenset(
-    """a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption
-    figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby s samp section small span strong sub
-    summary sup table tbody td tfoot th thead time tr tt u ul var wbr
-    svg g path rect circle ellipse line polyline polygon text tspan""".split()
+_TAGS = _words(
+    """
+    a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption
+    figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby s samp section small span strong
+    sub summary sup table tbody td tfoot th thead time tr tt u ul var wbr svg g path rect circle ellipse
+    line polyline polygon text tspan
+    """
 )
 
 _EVERYWHERE = frozenset(("class", "id", "style", "title", "lang", "dir", "role"))
@@ -30,22 +49,29 @@ _BY_TAG = {
     "time": {"datetime"},
     "details": {"open"},
 }
-_SVG_TAGS = frozenset(("svg", "g", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan"))
-_SVG = frozenset(
-    """viewBox preserveAspectRatio width height x y x1 x2 y1 y2 cx cy r rx ry d points transform fill fill-opacity
-    fill-rule stroke stroke-width stroke-opacity stroke-linecap stroke-linejoin stroke-dasharray opacity
-    text-anchor font-size font-family font-weight dominant-baseline dx dy""".split()
+_SVG_TAGS = frozenset(
+    ("svg", "g", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan")
+)
+_SVG = _words(
+    """
+    viewBox preserveAspectRatio width height x y x1 x2 y1 y2 cx cy r rx ry d points transform fill
+    fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-linecap stroke-linejoin
+    stroke-dasharray opacity text-anchor font-size font-family font-weight dominant-baseline dx dy
+    """
 )
 
-_STYLES = frozenset(
-    """background-color background border border-bottom border-bottom-color border-collapse border-color
+_STYLES = _words(
+    """
+    background-color background border border-bottom border-bottom-color border-collapse border-color
     border-left border-left-color border-radius border-right border-right-color border-spacing border-style
     border-top border-top-color border-width clear color column-gap display flex flex-basis flex-direction
-    flex-grow flex-wrap align-items justify-content gap grid-template-columns float font font-family font-size
-    font-style font-variant font-variant-numeric font-weight height letter-spacing line-height list-style-type
-    margin margin-bottom margin-left margin-right margin-top max-height max-width min-height min-width opacity
-    overflow overflow-x overflow-y padding padding-bottom padding-left padding-right padding-top text-align
-    text-decoration text-indent text-transform vertical-align white-space width word-break""".split()
+    flex-grow flex-wrap align-items justify-content gap grid-template-columns float font font-family
+    font-size font-style font-variant font-variant-numeric font-weight height letter-spacing line-height
+    list-style-type margin margin-bottom margin-left margin-right margin-top max-height max-width min-height
+    min-width opacity overflow overflow-x overflow-y padding padding-bottom padding-left padding-right
+    padding-top text-align text-decoration text-indent text-transform vertical-align white-space width
+    word-break
+    """
 )
 
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*")

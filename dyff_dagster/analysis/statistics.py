@@ -60,7 +60,9 @@ def proportion(successes: int, n: int, level: float = 0.95) -> Estimate:
         AnalysisError: ``successes`` is not between 0 and ``n``.
     """
     if not 0 <= successes <= n:
-        raise AnalysisError(f"proportion: {successes} successes out of {n} is no share; give 0 <= successes <= n")
+        raise AnalysisError(
+            f"proportion: {successes} successes out of {n} is no share; give 0 <= successes <= n"
+        )
     if n == 0:
         return Estimate(None, 0.0, 1.0, 0, "none", level)
     from scipy.stats import binomtest
@@ -199,7 +201,9 @@ def auc(
     _same_length("auc", truth, values)
     truth, values = _by_item("auc", clusters, truth, values)
     if np.any((truth != 0) & (truth != 1)):
-        raise AnalysisError("auc: an item has different labels in different replications; a label belongs to an item")
+        raise AnalysisError(
+            "auc: an item has different labels in different replications; a label belongs to an item"
+        )
     positive, negative = values[truth == 1], values[truth == 0]
     m, n = len(positive), len(negative)
     if m == 0 or n == 0:
@@ -273,7 +277,9 @@ def _binary(function: str, name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 def _same_length(function: str, first: NDArray[np.float64], second: NDArray[np.float64]) -> None:
     if len(first) != len(second):
-        raise AnalysisError(f"{function}: {len(first)} values and {len(second)} values do not belong together")
+        raise AnalysisError(
+            f"{function}: {len(first)} values and {len(second)} values do not belong together"
+        )
 
 
 def _by_item(
@@ -286,7 +292,9 @@ def _by_item(
         return columns
     items = np.asarray(clusters).reshape(-1)
     if len(items) != len(columns[0]):
-        raise AnalysisError(f"{function}: {len(columns[0])} values and {len(items)} clusters do not belong together")
+        raise AnalysisError(
+            f"{function}: {len(columns[0])} values and {len(items)} clusters do not belong together"
+        )
     if not len(items):
         return columns
     _, inverse, counts = np.unique(items, return_inverse=True, return_counts=True)

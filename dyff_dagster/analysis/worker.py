@@ -43,7 +43,9 @@ def _run_function(job: Job) -> Outcome:
     from dyff_dagster.schema.arrow import decode_schema
 
     if job.arrow_schema is None:
-        raise AnalysisError(f"{job.analysis_id}: a Python function makes a Measurement; use a notebook for pages")
+        raise AnalysisError(
+            f"{job.analysis_id}: a Python function makes a Measurement; use a notebook for pages"
+        )
     context = AnalysisContext()
     report = _reporter(job)
     try:

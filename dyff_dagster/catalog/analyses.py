@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, suggestion
@@ -48,11 +48,11 @@ def check_method(entry: Entry, method: Method, findings: Findings) -> None:
         )
 
 
-def check_analysis(entry: Entry, analysis: Analysis, known: Mapping[str, str], findings: Findings) -> None:
+def check_analysis(entry: Entry, analysis: Analysis, findings: Findings) -> None:
     """Note where a Measurement or SafetyCase does not fit its Method.
 
-    Arguments and inputs that are missing, surplus or given twice; inputs of another kind than the method
-    asks for; a method that makes something else. A scope that does not name what the method's scope asks
+    Arguments and inputs that are missing, surplus or given twice; a method that makes something else. (The
+    kind of an input is checked with all references.) A scope that does not name what the method's scope asks
     for is a warning, because the platform takes it.
     """
     method = analysis.method
@@ -65,17 +65,9 @@ def check_analysis(entry: Entry, analysis: Analysis, known: Mapping[str, str], f
     parameters = [parameter.keyword for parameter in method.parameters]
     arguments = [argument.keyword for argument in analysis.arguments]
     _check_keywords(entry, "arguments", "a parameter", method.id, parameters, arguments, findings)
-    inputs = {item.keyword: str(item.kind) for item in method.inputs}
+    inputs = [item.keyword for item in method.inputs]
     given = [item.keyword for item in analysis.inputs]
-    _check_keywords(entry, "inputs", "an input", method.id, list(inputs), given, findings)
-    for index, item in enumerate(analysis.inputs):
-        wanted, found = inputs.get(item.keyword), known.get(item.entity)
-        if wanted is not None and found is not None and wanted != found:
-            findings.error(
-                entry,
-                ("inputs", index, "entity"),
-                f"'{item.entity}' is a {found}; input '{item.keyword}' of method '{method.id}' takes a {wanted}",
-            )
+    _check_keywords(entry, "inputs", "an input", method.id, inputs, given, findings)
     _check_scope(entry, analysis, findings)
 
 

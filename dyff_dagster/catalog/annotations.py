@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dyff_dagster.catalog.cron import describe_bad_cron
 from dyff_dagster.catalog.entries import Entry, Findings
-from dyff_dagster.catalog.problems import suggestion
+from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
 from dyff_dagster.schema.annotations import PREFIX, is_reserved
 from dyff_dagster.schema.errors import DyffError
@@ -126,39 +126,54 @@ def withheld_fields(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-def check_annotations(entry: Entry, findings: Findings) -> None:
-    """Note what is wrong with an entity's labels and annotations, one by one."""
-    entity = entry.entity
-    for key in entity.labels:
+def check_keys(
+    kind: str,
+    labels: Iterable[str],
+    annotations: Iterable[tuple[str, str]],
+    places: Mapping[str, Location],
+    report: Callable[[Location, str], None],
+) -> None:
+    """Report what is wrong with an entity's labels and annotations, one by one.
+
+    Takes keys and values instead of an entity, so that those of a document that is no valid entity are
+    checked as well.
+    """
+    for key in labels:
         if is_reserved(key):
-            message = "labels under dyff.io are reserved for the platform; use another domain"
-            findings.error(entry, ("labels", key), message)
+            report(("labels", key), "labels under dyff.io are reserved for the platform; use another domain")
     seen: set[str] = set()
-    for index, annotation in enumerate(entity.annotations):
-        key = annotation.key
-        location = entry.annotation_places.get(key, ("annotations", index))
+    for index, (key, value) in enumerate(annotations):
+        location = places.get(key, ("annotations", index))
         if key in seen:
-            findings.error(
-                entry, ("annotations", index, "key"), f"the annotation '{key}' stands twice; keep one"
-            )
+            report(("annotations", index, "key"), f"the annotation '{key}' stands twice; keep one")
             continue
         seen.add(key)
         if is_reserved(key):
-            message = "annotations under dyff.io are reserved for the platform; use another domain"
-            findings.error(entry, location, message)
+            report(location, "annotations under dyff.io are reserved for the platform; use another domain")
         elif key.startswith(PREFIX):
-            wrong = _wrong(entity.kind, key[len(PREFIX) :], annotation.value)
+            wrong = _wrong(kind, key[len(PREFIX) :], value)
             if wrong is not None:
-                findings.error(entry, location, wrong)
+                report(location, wrong)
         elif key.lower().startswith(PREFIX):
-            findings.error(entry, location, f"the prefix of this project's annotations is written '{PREFIX}'")
-    source_kind = getattr(getattr(entity, "source", None), "kind", None)
-    if isinstance(entity, Model) and source_kind != ModelSourceKinds.Upload and PREFIX + "files" in seen:
+            report(location, f"the prefix of this project's annotations is written '{PREFIX}'")
+    if PREFIX + "ingest" in seen and PREFIX + "from" not in seen and kind == "Dataset":
+        location = places.get(PREFIX + "ingest", ("annotations",))
+        report(location, f"says how to read what '{PREFIX}from' names, which is not there")
+
+
+def check_annotations(entry: Entry, findings: Findings) -> None:
+    """Note what is wrong with a checked entity's labels and annotations."""
+    entity = entry.entity
+    check_keys(
+        entity.kind,
+        entity.labels,
+        [(annotation.key, annotation.value) for annotation in entity.annotations],
+        entry.annotation_places,
+        lambda location, message: findings.error(entry, location, message),
+    )
+    uploaded = isinstance(entity, Model) and entity.source.kind == ModelSourceKinds.Upload
+    if isinstance(entity, Model) and not uploaded and entry.annotation("files") is not None:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
-    if isinstance(entity, Dataset) and PREFIX + "ingest" in seen and PREFIX + "from" not in seen:
-        findings.annotation_error(
-            entry, "ingest", f"says how to read what '{PREFIX}from' names, which is not there"
-        )
 
 
 def _wrong(kind: str, name: str, value: str) -> str | None:

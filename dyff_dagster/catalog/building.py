@@ -10,12 +10,15 @@ from typing import Any
 
 import pydantic
 
+from dyff_dagster.catalog.annotations import check_keys
 from dyff_dagster.catalog.documents import Document, spelling_of
 from dyff_dagster.catalog.entries import Entry, Findings, problem_at
 from dyff_dagster.catalog.files import NoFiles, find_artifacts
 from dyff_dagster.catalog.problems import Location, Origin, suggestion
+from dyff_dagster.catalog.references import UNKNOWN_KIND, describe_bad_reference, raw_references
 from dyff_dagster.catalog.short_form import ShortForm
 from dyff_dagster.catalog.validation import problems_of, put_in_quotes
+from dyff_dagster.catalog.yaml_reader import is_unusual_number
 from dyff_dagster.schema.annotations import PREFIX
 from dyff_dagster.schema.ids import IdError, check_id
 from dyff_dagster.schema.platform import SYSTEM_ATTRIBUTES, Documentation, DyffEntity, Entities, entity_class
@@ -39,12 +42,13 @@ class _Pending:
 class Builder:
     """Builds the entities of a catalog, one that embeds another after it.
 
-    :param manifests: resolved paths of the files that hold manifests; no Module takes them for its own.
+    :param manifests: paths of the files that hold manifests; no Module takes them for its own.
     """
 
     def __init__(self, findings: Findings, manifests: Iterable[Path]) -> None:
         self.findings = findings
-        self.manifests = frozenset(manifests)
+        self.manifests = manifests
+        self._resolved: frozenset[Path] | None = None
         self.known: dict[str, str] = {}
         self.entries: dict[str, Entry] = {}
         self.documentation: dict[str, Documentation] = {}
@@ -93,14 +97,15 @@ class Builder:
             report(("kind",), f"there is no kind '{kind}'; {suggestion(kind, _KINDS)}")
             # What refers to it is not to blame.
             if isinstance(entity_id, str):
-                self.known.setdefault(entity_id, kind)
+                self.known.setdefault(entity_id, UNKNOWN_KIND)
             return None
         if entity_id is None:
             report(("id",), "is missing")
             return None
         if not isinstance(entity_id, str):
             spelling = spelling_of(document.place, ("id",))
-            report(("id",), "must be text" if spelling is None else put_in_quotes(spelling))
+            if spelling is None or not is_unusual_number(spelling):  # else it was told when it was read
+                report(("id",), "must be text" if spelling is None else put_in_quotes(spelling))
             return None
         try:
             check_id(entity_id)
@@ -128,12 +133,14 @@ class Builder:
         _check_times(data, report)
         data, whole = short_form.expand(item.kind, data, report)
         found = self._find_artifacts(item, data, report)
+        entity: DyffEntity | None = None
         try:
             entity = entity_class(item.kind).model_validate(data)
         except pydantic.ValidationError as error:
             self.findings.problems.extend(problems_of(document, item.entity_id, error))
-            return
-        if not whole or len(self.findings.problems) > before:
+        if entity is None or not whole or len(self.findings.problems) > before:
+            # It is no entity to be checked further, but what can be said of its text is said now.
+            self._check_text(item, data, places, report)
             return
         self._entities[item.entity_id] = entity
         self.entries[item.entity_id] = Entry(
@@ -145,6 +152,28 @@ class Builder:
             short_schema=item.kind == "Dataset" and short_schema,
             artifacts_found=found,
         )
+
+    def _check_text(
+        self,
+        item: _Pending,
+        data: dict[str, Any],
+        places: dict[str, Location],
+        report: Callable[[Location, str], None],
+    ) -> None:
+        labels = data.get("labels")
+        annotations = data.get("annotations")
+        pairs = [
+            (annotation["key"], annotation["value"])
+            for annotation in (annotations if isinstance(annotations, list) else [])
+            if isinstance(annotation, dict)
+            and isinstance(annotation.get("key"), str)
+            and isinstance(annotation.get("value"), str)
+        ]
+        check_keys(item.kind, labels if isinstance(labels, dict) else {}, pairs, places, report)
+        for reference in raw_references(item.kind, data):
+            message = describe_bad_reference(reference.id, reference.kinds, self.known)
+            if message is not None:
+                report(reference.location, message)
 
     def _without_system_fields(self, item: _Pending) -> dict[str, Any]:
         data = dict(item.document.value)
@@ -169,18 +198,24 @@ class Builder:
     ) -> bool:
         if item.kind not in ("Dataset", "Module") or data.get("artifacts") is not None:
             return False
+        listed = data.get("annotations")
         annotations = {
             annotation["key"]: annotation["value"]
-            for annotation in data.get("annotations") or []
+            for annotation in (listed if isinstance(listed, list) else [])
             if isinstance(annotation, dict)
+            and isinstance(annotation.get("key"), str)
             and isinstance(annotation.get("value"), str)
-            and "key" in annotation
         }
         if item.kind == "Dataset" and f"{PREFIX}from" in annotations:
             data["artifacts"] = [{"path": "data.parquet"}]  # the one file that ingesting writes
             return True
-        directory = item.document.path.parent / annotations.get(f"{PREFIX}files", ".")
+        named = Path(annotations.get(f"{PREFIX}files", "."))
         try:
+            if named.is_absolute():  # refused with the other checks; not walked through before
+                raise NoFiles(
+                    "cannot be found, because the annotation 'dyff-dagster/files' is no relative path"
+                )
+            directory = item.document.path.parent / named
             data["artifacts"] = find_artifacts(item.kind, directory, self._is_manifest)
         except NoFiles as error:
             report(("artifacts",), str(error))
@@ -188,7 +223,9 @@ class Builder:
         return True
 
     def _is_manifest(self, path: Path) -> bool:
-        return path.resolve() in self.manifests
+        if self._resolved is None:  # only Modules that do not list their files need it
+            self._resolved = frozenset(manifest.resolve() for manifest in self.manifests)
+        return path.resolve() in self._resolved
 
     def _documentation(self, document: Document) -> None:
         data = dict(document.value)

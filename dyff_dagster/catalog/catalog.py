@@ -94,7 +94,7 @@ class Catalog:
         for path in manifest_files(source, findings.problems):
             read = read_documents(path, findings.problems)
             if read:
-                manifests.append(path.resolve())
+                manifests.append(path)
                 documents += read
         builder = Builder(findings, manifests)
         builder.build(documents)

@@ -17,6 +17,7 @@ from dyff_dagster.schema.platform import (
     DataSource,
     DataSources,
     DataView,
+    DyffModelWithID,
     Evaluation,
     InferenceService,
     InferenceSession,
@@ -56,11 +57,15 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
             _check_views(entry, ("views",), entity.views, findings)
         elif isinstance(entity, InferenceService):
             _check_service(entry, (), entity, checked, findings)
+            if entity.model is not None:
+                _check_copy(entry, ("model",), entity.model, entries, findings)
         elif isinstance(entity, InferenceSession):
             _check_service(entry, ("inferenceService",), entity.inferenceService, checked, findings)
+            _check_copy(entry, ("inferenceService",), entity.inferenceService, entries, findings)
         elif isinstance(entity, Evaluation):
             location: Location = ("inferenceSession", "inferenceService")
             _check_service(entry, location, entity.inferenceSession.inferenceService, checked, findings)
+            _check_copy(entry, location, entity.inferenceSession.inferenceService, entries, findings)
             _check_evaluation(entry, entity, entries, findings)
         elif isinstance(entity, Method):
             check_method(entry, entity, findings)
@@ -68,7 +73,8 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
             module = None if notebook is None else entries.get(notebook.notebookModule)
             check_notebook(entry, entity, module, findings)
         elif isinstance(entity, Measurement | SafetyCase):
-            check_analysis(entry, entity, known, findings)
+            check_analysis(entry, entity, findings)
+            _check_copy(entry, ("method",), entity.method, entries, findings)
         elif isinstance(entity, Model):
             _check_model(entry, entity, findings)
         elif isinstance(entity, DataSource) and entity.sourceKind not in list(DataSources):
@@ -120,6 +126,27 @@ def _check_evaluation(
                 ("inferenceSessionReference",),
                 f"session '{running.id}' runs service '{serves}', and this asks service '{asked}'",
             )
+
+
+def _check_copy(
+    entry: Entry, location: Location, copy: DyffModelWithID, entries: Mapping[str, Entry], findings: Findings
+) -> None:
+    """Warn of an embedded entity that is not what the catalog has under its id: the copy is what is used."""
+    original = entries.get(copy.id)
+    if original is None:
+        return
+    same = all(
+        getattr(copy, name) is getattr(original.entity, name, None)
+        or getattr(copy, name) == getattr(original.entity, name, None)
+        for name in type(copy).model_fields
+    )
+    if not same:
+        findings.warn(
+            entry,
+            location,
+            f"is a copy of '{copy.id}' that differs from the catalog's, and the copy is what is used; "
+            "write the id instead to use the catalog's",
+        )
 
 
 def _check_service(

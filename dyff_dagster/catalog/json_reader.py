@@ -14,6 +14,7 @@ from dyff_dagster.catalog.problems import Location, Problem, format_location
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
@@ -79,6 +80,8 @@ class _Reader:
             text, end = scanstring(self.text, position + 1, True)
         except JSONDecodeError as error:
             raise self.fault(error.pos, "a string that does not end, or a bad escape in it") from None
+        if not text.isascii() and _SURROGATE.search(text):
+            raise self.fault(position, "a string with half of a surrogate pair, which is no text")
         return text, end
 
     def object(self, position: int, line: int, location: Location) -> tuple[Any, Place, int]:

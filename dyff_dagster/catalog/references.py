@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, suggestion
@@ -22,6 +22,10 @@ from dyff_dagster.schema.platform import (
 )
 
 METHOD_INPUT_KINDS = ("Dataset", "Evaluation", "Measurement", "Report")
+
+
+UNKNOWN_KIND = ""
+"""Stands for the kind of an entity whose kind is misspelled: whoever refers to it is not to blame."""
 
 
 class Reference(NamedTuple):
@@ -75,8 +79,10 @@ def references(entity: DyffEntity) -> Iterator[Reference]:
 
 def _of_analysis(entity: Measurement | SafetyCase) -> Iterator[Reference]:
     yield Reference(("method", "id"), entity.method.id, ("Method",))
+    asked = {item.keyword: (str(item.kind),) for item in entity.method.inputs}
     for index, item in enumerate(entity.inputs):
-        yield Reference(("inputs", index, "entity"), item.entity, METHOD_INPUT_KINDS)
+        kinds = asked.get(item.keyword, METHOD_INPUT_KINDS)
+        yield Reference(("inputs", index, "entity"), item.entity, kinds)
     for name, kind in (
         ("evaluation", "Evaluation"),
         ("inferenceService", "InferenceService"),
@@ -98,10 +104,41 @@ def describe_bad_reference(target: str, kinds: Sequence[str], known: Mapping[str
     if kind is None:
         candidates = [entity_id for entity_id, of_kind in known.items() if of_kind in kinds]
         return f"there is no {wanted} '{target}' in the catalog; {suggestion(target, candidates)}"
-    if kind not in kinds:
-        article = "an" if kind[0] in "AEIO" else "a"
-        return f"'{target}' is {article} {kind}; write the id of a {wanted}"
+    if kind not in kinds and kind != UNKNOWN_KIND:
+        return f"'{target}' is {_with_article(kind)}; write the id of {_with_article(wanted)}"
     return None
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "AEIO" else f"a {kind}"
+
+
+_FIELDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "Audit": (("auditProcedure", ("AuditProcedure",)), ("inferenceService", ("InferenceService",))),
+    "Evaluation": (("dataset", ("Dataset",)), ("inferenceSessionReference", ("InferenceSession",))),
+    "Report": (
+        ("evaluation", ("Evaluation",)),
+        ("dataset", ("Dataset",)),
+        ("inferenceService", ("InferenceService",)),
+    ),
+}
+
+
+def raw_references(kind: str, data: Mapping[str, Any]) -> Iterator[Reference]:
+    """The plain references of a document that is no valid entity, so that they too are checked at once."""
+    for name, kinds in _FIELDS.get(kind, ()):
+        if isinstance(data.get(name), str):
+            yield Reference((name,), data[name], kinds)
+    modules = data.get("modules")
+    if kind in ("Method", "Report") and isinstance(modules, list):
+        for index, module in enumerate(modules):
+            if isinstance(module, str):
+                yield Reference(("modules", index), module, ("Module",))
+    inputs = data.get("inputs")
+    if kind in ("Measurement", "SafetyCase") and isinstance(inputs, list):
+        for index, item in enumerate(inputs):
+            if isinstance(item, dict) and isinstance(item.get("entity"), str):
+                yield Reference(("inputs", index, "entity"), item["entity"], METHOD_INPUT_KINDS)
 
 
 def check_references(entry: Entry, known: Mapping[str, str], findings: Findings) -> None:

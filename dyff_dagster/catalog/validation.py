@@ -9,7 +9,9 @@ import pydantic
 from dyff_dagster.catalog.documents import Document, Place, line_of, spelling_of
 from dyff_dagster.catalog.entries import as_written
 from dyff_dagster.catalog.problems import Location, Problem, format_location
+from dyff_dagster.catalog.yaml_reader import is_unusual_number
 from dyff_dagster.schema.base import closest
+from dyff_dagster.schema.resources import LABEL_KEY_PATTERN, QUANTITY_PATTERN
 
 _WANT_TEXT = {
     "string_type",
@@ -23,12 +25,34 @@ _WANT_TEXT = {
 _TRUTH = {"yes", "no", "on", "off", "true", "false", "y", "n"}
 
 
+_FORMS = {
+    LABEL_KEY_PATTERN: "must be letters, digits and hyphens (no underscore), "
+    "at most with a DNS domain and a slash before them, as in 'team.example/tier'",
+    QUANTITY_PATTERN: "must be a quantity in Kubernetes' notation, as in '500m', '2' or '16Gi'",
+}
+_PLAIN = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+}
+
+
 def problems_of(document: Document, entity_id: str | None, error: pydantic.ValidationError) -> list[Problem]:
     """One problem for each complaint, on the line of the value that it is about."""
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
         location = _in_file(document.place, tuple(detail["loc"]))
-        message = _sentence(dict(detail), location, spelling_of(document.place, location))
+        spelling = spelling_of(document.place, location)
+        if spelling is not None and is_unusual_number(spelling):
+            continue  # told when it was read
+        message = _sentence(dict(detail), location, spelling)
         line = line_of(document.place, location)
         field = format_location(as_written(document.place, location))
         found.append(Problem(document.path, line, field, message, entity_id))
@@ -68,9 +92,13 @@ def _sentence(detail: dict[str, Any], location: Location, spelling: str | None) 
         near = closest(given, known) if isinstance(given, str) else None
         if expected:
             return f"must be {expected}" + (f"; did you mean '{near}'?" if near else "")
-    if kind in ("string_pattern_mismatch",):
-        pattern = detail.get("ctx", {}).get("pattern")
-        return "is not of the form that this field has" + (f", {pattern}" if pattern else "")
+    if kind == "string_pattern_mismatch":
+        pattern = detail.get("ctx", {}).get("pattern", "")
+        return _FORMS.get(pattern, f"must be of the form {pattern}")
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind.startswith(("datetime_", "timezone_")):
+        return "must be a time with its zone, as in 2030-01-31T18:00:00Z"
     if kind in ("model_type", "model_attributes_type"):
         return "must be a mapping of fields, or (where another entity is meant) its id"
     message = message.removeprefix("Value error, ").removeprefix("Input ")

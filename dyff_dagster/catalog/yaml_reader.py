@@ -37,6 +37,11 @@ _NO_KEY: Any = object()
 _MERGE: Any = object()
 
 
+def is_unusual_number(text: str) -> bool:
+    """Whether an integer of YAML 1.1 is spelled in octal, binary, hexadecimal or base 60."""
+    return _UNUSUAL_INT.match(text) is not None
+
+
 @dataclass(slots=True)
 class _Frame:
     """A mapping or list that is being read."""
@@ -106,14 +111,15 @@ class _Reader:
             event = self.loader.get_event()
             line = event.start_mark.line + 1
             done: tuple[Any, Place] | None = None
-            if isinstance(event, yaml.ScalarEvent):
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
                 self.count += 1
                 done = self._scalar(event, line)
-            elif isinstance(event, yaml.CollectionStartEvent):
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
                 self._open(event, line)
-            elif isinstance(event, yaml.CollectionEndEvent):
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 done = self._close()
-            elif isinstance(event, yaml.AliasEvent):
+            elif kind is yaml.AliasEvent:
                 done = self._alias(event, line)
             if done is not None and not self.stack:
                 self.loader.get_event()  # the document's end
@@ -177,7 +183,7 @@ class _Reader:
             node = yaml.ScalarNode(_TAG + kind, text)
             if kind == "int":
                 number = self.loader.construct_yaml_int(node)
-                if _UNUSUAL_INT.match(text):
+                if is_unusual_number(text):
                     self._problem(
                         line, f"`{text}` is read as the number {number} by YAML; "
                         f"write {number}, or put it in quotes if it is text: '{text}'"

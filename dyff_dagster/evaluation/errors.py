@@ -20,10 +20,17 @@ class EvaluationIncomplete(EvaluationError):
         errors: Number of rows that failed, by class.
     """
 
-    def __init__(self, message: str, completeness: Completeness, errors: dict[str, int]) -> None:
+    def __init__(
+        self, message: str, completeness: Completeness, errors: dict[str, int], service_log: str = ""
+    ) -> None:
         self.completeness = completeness
         self.errors = errors
+        self._service_log = service_log
         super().__init__(message)
+
+    def log_tail(self) -> str:
+        """The last lines of the service's log: for a terminal only, they may hold prompts."""
+        return self._service_log
 
 
 @dataclass(eq=False)  # not frozen: Python itself writes to an exception that is raised

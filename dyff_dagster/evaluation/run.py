@@ -96,6 +96,7 @@ def run(
     rest = pending()
     first = next(rest, None)
     tally = Tally()
+    service_log, logs = "", ""
     if first is not None:
 
         def report(tally: Tally) -> None:
@@ -108,6 +109,8 @@ def run(
             try:
                 client.ask_all(_chain(first, rest))
             finally:
+                if tally.failed and opened.replicas:
+                    service_log, logs = opened.log_tail(), f"; the service's log is in {opened.directory}"
                 _write_summary(store, entity, tally)
                 _write_failed(store, entity, tally.failed)
     progress("answers", taken_up + tally.answered, expected)
@@ -124,7 +127,7 @@ def run(
             or completeness.missing > options.allowed_failures(expected)
         ):
             raise EvaluationIncomplete(
-                _incomplete(entity, completeness.missing, tally, store), completeness, tally.errors
+                _incomplete(entity, completeness.missing, tally, store) + logs, completeness, tally.errors, service_log
             )
         facts = Facts(
             rows=answers.num_rows,

@@ -1,6 +1,6 @@
 """One op for every entity that is computed, a bare asset for every one that is only declared."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Dagster reads the annotations of an op as they stand.
 
 import sys
 import time
@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dyff_dagster.catalog import Catalog
+from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
@@ -20,6 +21,7 @@ from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslator
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import failure_status
+from dyff_dagster.sessions import SessionError
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -80,9 +82,9 @@ def _run(
         )
         commit, reused = step.compute(force=config.force)
     except DyffError as error:
-        tail = getattr(error, "log_tail", "")
-        if tail:  # it may hold prompts: the terminal may show it, Dagster's event log may not
-            print(tail, file=sys.stderr, flush=True)
+        if isinstance(error, SessionError | EvaluationIncomplete) and (tail := error.log_tail()):
+            # It may hold prompts: the terminal may show it, Dagster's event log may not.
+            print(f"The last lines of the service's log:\n{tail}", file=sys.stderr, flush=True)
         yield from checks.failures(str(error), getattr(error, "completeness", None))
         status = failure_status(entity.kind)
         raise dg.Failure(

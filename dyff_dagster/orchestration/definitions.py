@@ -10,8 +10,10 @@ import dagster as dg
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.assets import build_assets
-from dyff_dagster.orchestration.console import console_logger
+from dyff_dagster.orchestration.console import build_console_logger
+from dyff_dagster.orchestration.names import asset_key, op_name
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.translator import DyffTranslator
 from dyff_dagster.schema.errors import DyffError
 
@@ -35,11 +37,16 @@ def build_definitions(
         translator: How entities look as assets.
         executor: Dagster's own default (``multi_or_in_process_executor``) where none is given.
     """
+    names = {
+        op_name(entity): asset_key(entity).to_user_string()
+        for entity in catalog.entities.values()
+        if not is_declared_only(entity)
+    }
     return dg.Definitions(
         assets=build_assets(catalog, translator or DyffTranslator()),
         resources={"storage": storage or DyffStorage(), "sessions": sessions or DyffSessions()},
         executor=executor,
-        loggers={"console": console_logger},
+        loggers={"console": build_console_logger(names)},
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.checks import EntityChecks
-from dyff_dagster.orchestration.metadata import page_links
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.statuses import success_status
-from dyff_dagster.store import Score, Store, no_progress
+from dyff_dagster.store import Commit, Score, Store, local_path, no_progress
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,22 @@ def _state(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None
         failed_checks=tuple(
             result.check_name for result in results if result.check_name and not result.passed
         ),
-        page=page_links(commit, pages_url).get("page"),
+        page=_page(store, commit, pages_url),
         committed=commit.committed,
         data_version=commit.data_version,
     )
+
+
+def _page(store: Store, commit: Commit, pages_url: str | None) -> str | None:
+    """The page of the current version: its URL, or its path in the view for other tools."""
+    if commit.facts.page is None:
+        return None
+    if pages_url:
+        return f"{pages_url.rstrip('/')}/{commit.entity_id}/"
+    path = store.directory(commit.entity_id) / commit.facts.page
+    if store.local and local_path(path).is_relative_to(Path.cwd()):
+        return str(local_path(path).relative_to(Path.cwd()))
+    return str(path)
 
 
 def _is_fresh(catalog: Catalog, store: Store, entity_id: str) -> bool:

@@ -104,9 +104,11 @@ class Step:
         Raises:
             UnsatisfiedDependency: Something upstream was never committed.
         """
-        upstream = {
-            dep: self.upstream(dep).data_version for dep in ancestors_with_ops(self.catalog, self.entity.id)
-        }
+        dependencies = ancestors_with_ops(self.catalog, self.entity.id)
+        commits = {dep: self.store.current(dep) for dep in dependencies}
+        if missing := [dep for dep, commit in commits.items() if commit is None]:
+            raise self._unsatisfied(missing)
+        upstream = {dep: commit.data_version for dep, commit in commits.items() if commit is not None}
         extras: dict[str, str] = {}
         if isinstance(self.entity, Dataset | DataSource | Model | Module):
             extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
@@ -123,12 +125,17 @@ class Step:
         """
         commit = self.store.current(entity_id)
         if commit is None:
-            kind = self.catalog.get(entity_id).kind
-            raise UnsatisfiedDependency(
-                f"{self.entity.id} needs the {kind} {entity_id}, which was never materialized in "
-                f"{self.store.root}: materialize it first, or select both"
-            )
+            raise self._unsatisfied([entity_id])
         return commit
+
+    def _unsatisfied(self, missing: list[str]) -> UnsatisfiedDependency:
+        names = [f"the {self.catalog.get(dep).kind} {dep}" for dep in missing]
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        was = "was" if len(names) == 1 else "were"
+        return UnsatisfiedDependency(
+            f"{self.entity.id} needs {listed}, which {was} never materialized in {self.store.root}: "
+            "materialize what is missing first, or select it too"
+        )
 
     def path_of(self, entity_id: str) -> Path:
         """Directory of the current version of an upstream entity.

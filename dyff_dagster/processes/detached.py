@@ -76,11 +76,11 @@ class DetachedProcess(GuardedProcess):
                 raise GuardError(f"Process {self.pid} does not end, not even by SIGKILL.")
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-        if self._read_or_nothing().get("ended") is None:
+        if not self._read_or_nothing().get("gone"):
             end_session_of(self.pid, self.identity)
 
     def ended(self) -> tuple[datetime, str] | None:
-        """When and why it ended, as its guard recorded it; None while it runs, or if the guard was killed."""
+        """When and why the command ended, as its guard recorded it; None while it runs, or if the guard was killed."""
         content = self._read_or_nothing()
         if content.get("ended") is None:
             return None

@@ -180,8 +180,9 @@ class Guard:
                 self.obey(received)
             self.watch()
         finally:
+            self.reason = self.reason or "its guard failed"
             self.sweep()
-            self.save(exit=self.exit, ended=time.time(), reason=self.reason or "the guard failed")
+            self.save(gone=True)
             self.say(gone=True)
 
     def start(self) -> None:
@@ -226,6 +227,7 @@ class Guard:
             exit=None,
             ended=None,
             reason=None,
+            gone=False,
         )
         self.say(**who)
 
@@ -255,8 +257,6 @@ class Guard:
             elif control is not None and (owner in ready or (owner is None and not self._owner_lives())):
                 self.reason = self.reason or "its owner is gone"
             self.reap()
-            if self.exit is not None:
-                self.reason = self.reason or "it ended by itself"
             if self._patience() <= 0:
                 self.reason = self.reason or "its deadline passed"
 
@@ -264,7 +264,7 @@ class Guard:
         """Follow what came by the control pipe since it was last read."""
         if b"T" in orders:
             self.reason = self.reason or "told to end"
-        elif b"R" in orders and self.control is not None:
+        elif b"R" in orders and self.control is not None and self.reason is None:
             os.close(self.control)
             self.control = None
             self.say(released=True)
@@ -305,7 +305,8 @@ class Guard:
             if pid == self.pid:
                 self.exit = os.waitstatus_to_exitcode(status)
                 self.command.returncode = self.exit
-                self.save(exit=self.exit)
+                self.reason = self.reason or "it ended by itself"
+                self.save(exit=self.exit, ended=time.time(), reason=self.reason)
                 self.say(exit=self.exit)
 
     def _group_lives(self) -> bool:

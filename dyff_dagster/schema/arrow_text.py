@@ -182,7 +182,10 @@ class _Parser:
 
     def type(self) -> tuple[pa.DataType, bool]:
         kind = self.bare()
-        return kind, not self.accept("!")
+        nullable = not self.accept("!")
+        if pa.types.is_null(kind) and not nullable:
+            raise self.fail("null cannot be declared not null", self.at - 1)
+        return kind, nullable
 
     def field(self, name: str) -> pa.Field:
         kind, nullable = self.type()
@@ -215,7 +218,10 @@ class _Parser:
         if name == "struct":
             return self.struct()
         if name == "map":
+            start = self.at
             key, _ = self.type()
+            if pa.types.is_null(key):
+                raise self.fail("the keys of a map cannot be null", start)
             self.expect(",")
             value = self.field("value")
             self.expect(">")

@@ -208,8 +208,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return _plain(array.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
         return _plain(pc.run_end_decode(array))
-    if pa.types.is_list(kind):
-        # Not cast: that would check and copy every element.
+    if pa.types.is_list(kind) or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        # Not cast: that copies lists, and makes invalid arrays of views with nulls (pyarrow 26.0).
         return array
     wanted = _logical(kind)
     return array if wanted == kind else array.cast(wanted)
@@ -306,7 +306,9 @@ def _sorted(table: pa.Table, keys: list[str]) -> pa.Table:
 
 
 def _comparable(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    """Bring a key to a type that pyarrow can compare and sort."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return column.cast(pa.large_string() if pa.types.is_string_view(kind) else kind)
 
 
 def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:

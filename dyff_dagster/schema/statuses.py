@@ -18,11 +18,15 @@ __all__ = [
     "InferenceServiceStatusReason",
     "InferenceSessionStatus",
     "JobStatus",
+    "MeasurementStatus",
+    "MethodStatus",
     "ModelStatus",
     "ModelStatusReason",
+    "ModuleStatus",
     "ReportStatus",
     "ReportStatusReason",
     "ResourceStatus",
+    "SafetyCaseStatus",
     "is_status_failure",
     "is_status_success",
     "is_status_terminal",
@@ -84,8 +88,9 @@ class _ResourceLifecycle(StrEnum):
 
 
 # Kinds that run share one life, kinds that exist another: the names differ, the values do not.
-AuditStatus = EvaluationStatus = ReportStatus = _JobLifecycle
-DataSourceStatus = DatasetStatus = ModelStatus = InferenceServiceStatus = _ResourceLifecycle
+AuditStatus = EvaluationStatus = MeasurementStatus = ReportStatus = SafetyCaseStatus = _JobLifecycle
+DataSourceStatus = DatasetStatus = InferenceServiceStatus = _ResourceLifecycle
+MethodStatus = ModelStatus = ModuleStatus = _ResourceLifecycle
 
 
 class InferenceSessionStatus(StrEnum):

@@ -34,8 +34,8 @@ class TransformJSON(Adapter):
     query with exactly one answer; ``$$`` at the beginning of a string or key stands for ``$``. An object
     ``{"$compute": STEP or [STEPS]}`` is a computation, in which each step works on the result of the one
     before: ``{"$literal": value}``, ``{"$scalar": path}`` (exactly one answer), ``{"$list": path}`` (all),
-    ``{"$list": [steps]}`` (one each) and ``{"$func": name, …}`` with findall, join, list, reduce, search, split or sub and their keyword
-    arguments in Python.
+    ``{"$list": [steps]}`` (one each) and ``{"$func": name, …}``: findall, join, list, reduce, search, split
+    or sub, with the keyword arguments that they have in Python.
     """
 
     kind = _KIND

@@ -189,22 +189,25 @@ def _settled(kind: pa.DataType) -> pa.DataType:
 
 
 def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
-    for block in (_BLOCK, _LARGEST_BLOCK):
+    """The names in the header, doubled ones and empty ones as they are."""
+    block = _BLOCK
+    while block <= _LARGEST_BLOCK:
+        faults: list[str] = []
+        options = pyarrow.csv.ReadOptions(block_size=block, use_threads=False)
         try:
-            options = pyarrow.csv.ReadOptions(block_size=block)
-            with pyarrow.csv.open_csv(source, read_options=options, parse_options=_parse_options()) as reader:
+            with pyarrow.csv.open_csv(source, options, _parse_options(faults)) as reader:
                 return list(reader.schema.names)
         except pa.ArrowInvalid as fault:
             if "straddl" not in str(fault):
-                raise error(_csv_sentence(source, str(fault))) from None
+                raise error(_csv_sentence(source, str(fault), faults)) from None
+        block *= 2
     raise error(f"{source} has a row of more than 1 GiB")
 
 
-def _parse_options(faults: list[str] | None = None) -> pyarrow.csv.ParseOptions:
+def _parse_options(faults: list[str]) -> pyarrow.csv.ParseOptions:
     def note(row: pyarrow.csv.InvalidRow) -> str:
-        if faults is not None:
-            where = f"row {row.number}" if row.number is not None else "a row"
-            faults.append(f"{where} has {row.actual_columns} columns instead of {row.expected_columns}")
+        where = "a row" if row.number is None else f"row {row.number}"
+        faults.append(f"{where} has {row.actual_columns} columns instead of {row.expected_columns}")
         return "error"
 
     return pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note)
@@ -235,8 +238,6 @@ def _csv_batches(
                     yield batch.slice(start, MAX_ROWS)
     except pa.ArrowInvalid as fault:
         text = str(fault)
-        if faults:
-            raise error(f"{source}: {faults[0]} (the header is row 1)") from None
         if "straddl" in text:
             raise _Straddles from None
         match = _COLUMN.match(text)
@@ -246,11 +247,13 @@ def _csv_batches(
             name = names[int(match[1])] if int(match[1]) < len(names) else ""
             if name and str(types.get(name, inferred.get(name))) != "string":
                 raise _Misfit(name, to[1] if to else "") from None
-        raise error(_csv_sentence(source, text)) from None
+        raise error(_csv_sentence(source, text, faults)) from None
 
 
-def _csv_sentence(source: Path, text: str) -> str:
+def _csv_sentence(source: Path, text: str, faults: list[str]) -> str:
     """What pyarrow complains of, without the content that it quotes."""
+    if faults:
+        return f"{source}: {faults[0]} (the header is row 1)"
     row = re.search(r"Row #(\d+)", text)
     where = f"{source}: row {row[1]}" if row else f"{source}"
     if "Empty CSV" in text:

@@ -53,7 +53,7 @@ class World:
         self.write_rows([{"_index_": i, "x": i, "label": f"secret-{i}"} for i in range(20)])
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        self.dataset.mkdir(exist_ok=True)
+        self.dataset.mkdir(parents=True, exist_ok=True)
         schema = pa.schema(
             [pa.field("_index_", pa.int64(), nullable=False), ("x", pa.int64()), ("label", pa.string())]
         )
