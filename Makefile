@@ -32,7 +32,7 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 
 demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit and show its results
 	@echo "Materializing every asset of examples/breast_cancer into $(DYFF_STORAGE_ROOT) ..."
-	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`' \
+	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`,ignore:Parameter `include_sources`' \
 	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
 	@$(BIN)/dyff-dagster status
 	@echo "Open the page with '$(VENV)/bin/dyff-dagster open wdbc-safety-case', or 'make ui' for Dagster's own."

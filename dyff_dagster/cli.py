@@ -169,6 +169,8 @@ def status(catalog: str, storage: str, as_json: bool) -> None:
 @_storage_option
 def open_page(entity_id: str, storage: str) -> None:
     """Open an entity's page in the browser; prints where it is."""
+    from dyff_dagster.store import local_path
+
     store = _store(storage)
     commit = store.current(entity_id)
     if commit is None:
@@ -177,7 +179,10 @@ def open_page(entity_id: str, storage: str) -> None:
         raise DyffError(f"{entity_id} is a {commit.kind} and has no page: its files are in {commit.path}")
     base = os.environ.get("DYFF_PAGES_URL")
     page = commit.path / commit.facts.page
-    url = f"{base.rstrip('/')}/{entity_id}/" if base else Path(page).as_uri() if store.local else str(page)
+    if base:
+        url = f"{base.rstrip('/')}/{entity_id}/"
+    else:
+        url = local_path(page).as_uri() if store.local else str(page)
     click.echo(url)
     click.launch(url)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
@@ -127,7 +128,10 @@ def run(
             or completeness.missing > options.allowed_failures(expected)
         ):
             raise EvaluationIncomplete(
-                _incomplete(entity, completeness.missing, tally, store) + logs, completeness, tally.errors, service_log
+                _incomplete(entity, completeness.missing, tally, store) + logs,
+                completeness,
+                tally.errors,
+                service_log,
             )
         facts = Facts(
             rows=answers.num_rows,
@@ -148,7 +152,10 @@ def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> I
 
 
 def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tuple[str, pa.Schema]:
-    """Write the answers as reference-facts has them, in order; returns their content digest and schema."""
+    """Write the answers as reference-facts has them; returns their content digest and schema.
+
+    Rows stand in the order that the content digest is defined over: by the replication's id, then by row.
+    """
     schema = pa.schema(
         [
             pa.field(REPLICATION, pa.string(), nullable=False),
@@ -156,16 +163,17 @@ def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tu
             answers.schema.field(RESPONSES),
         ]
     )
-    names = [replication_id(entity.id, number) for number in range(entity.replications)]
+    names = {replication_id(entity.id, number): number for number in range(entity.replications)}
     digest = ContentDigest(schema)
     with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
-        for batch in answers.to_batches(max_chunksize=_ROWS):
-            replications = pa.array([names[number] for number in batch.column(0).to_pylist()], pa.string())
-            batch = pa.RecordBatch.from_arrays(
-                [replications, batch.column(1), batch.column(3)], schema=schema
-            )
-            digest.update(batch)
-            writer.write_batch(batch)
+        for name in sorted(names):
+            of_one = answers.filter(pc.equal(answers.column(REPLICATION), names[name]))
+            for batch in of_one.to_batches(max_chunksize=_ROWS):
+                replications = pa.array([name] * batch.num_rows, pa.string())
+                columns = [replications, batch.column(INDEX), batch.column(RESPONSES)]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                digest.update(batch)
+                writer.write_batch(batch)
     return digest.hexdigest(), schema
 
 

@@ -22,8 +22,9 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
+from dyff_dagster.store import Commit
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = 3.0
 
 
 class ComputeConfig(dg.Config):
@@ -97,8 +98,8 @@ def _run(
         ) from None
     if reused:
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
-    elif commit.facts.headline is not None:
-        context.log.info(", ".join(str(score) for score in commit.facts.scores[:3]))
+    else:
+        context.log.info(_summary(commit))
     yield dg.MaterializeResult(
         asset_key=key,
         metadata=commit_metadata(commit, reused=reused, pages_url=storage.pages_url),
@@ -115,17 +116,27 @@ def _reason(entity: DyffEntity) -> str:
 
 
 def _lines(context: dg.AssetExecutionContext) -> Callable[[str, int | None, int | None], None]:
-    """Progress as lines in Dagster's log: the first, the last, and between them one every few seconds."""
-    last = 0.0
-    said = ""
+    """Progress as lines in Dagster's log, one every few seconds: each is an event that is kept for good."""
+    last = time.monotonic()
 
     def progress(message: str, done: int | None = None, total: int | None = None) -> None:
-        nonlocal last, said
+        nonlocal last
         now = time.monotonic()
-        text = message if done is None else f"{done}{f'/{total}' if total is not None else ''} {message}"
-        finished = done is not None and done == total
-        if text != said and (finished or done is None or now - last >= _SECONDS_BETWEEN_LINES):
-            last, said = now, text
-            context.log.info(text)
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            count = "" if done is None else f" {done}" if total is None else f" {done}/{total}"
+            context.log.info(message + count)
 
     return progress
+
+
+def _summary(commit: Commit) -> str:
+    """What came of it, in a line."""
+    facts = commit.facts
+    said: list[str] = []
+    if facts.completeness is not None:
+        said.append(f"{facts.completeness.answered} of {facts.completeness.expected} answered")
+    elif facts.rows is not None and not facts.scores:
+        said.append(f"{facts.rows} rows")
+    said += [str(score) for score in facts.scores[:3]]
+    return ", ".join(said) or f"version {commit.data_version[:12]}"

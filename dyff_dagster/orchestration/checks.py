@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
+from dyff_dagster.audits import judge
 from dyff_dagster.catalog import Catalog, Threshold, parse_checks
 from dyff_dagster.orchestration.names import asset_key, threshold_check_name
 from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement, MeasurementLevel
@@ -114,20 +114,15 @@ class EntityChecks:
         return self._result(COMPLETE, holds, metadata)
 
     def _threshold(self, name: str, threshold: Threshold, commit: Commit) -> dg.AssetCheckResult:
-        score = commit.facts.score(threshold.score)
+        judgement = judge(threshold, commit.facts)
         metadata: dict[str, Any] = {"threshold": threshold.text}
-        if score is None:
-            known = ", ".join(known.name for known in commit.facts.scores) or "none"
-            return self._result(
-                name,
-                False,
-                {**metadata, "reason": f"there is no score {threshold.score}; there are: {known}"},
-            )
-        value = {"value": score.value, "low": score.low, "high": score.high}[threshold.bound]
-        metadata["score"] = str(score)
-        if value is None or not math.isfinite(value):
-            return self._result(name, False, {**metadata, "reason": f"{threshold.score} has no such number"})
-        return self._result(name, threshold.holds(value), {**metadata, "value": float(value)})
+        if judgement.score is not None:
+            metadata["score"] = str(judgement.score)
+        if judgement.value is not None:
+            metadata["value"] = float(judgement.value)
+        if judgement.reason:
+            metadata["reason"] = judgement.reason
+        return self._result(name, judgement.holds, metadata)
 
     def _result(self, name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(

@@ -6,7 +6,6 @@ room of the entity's kind. Nothing here is about Dagster: the ops call :func:`co
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +33,7 @@ from dyff_dagster.schema.platform import (
     Module,
     SafetyCase,
 )
-from dyff_dagster.sessions import Session, attach_session, open_session, start_session
+from dyff_dagster.sessions import Session, attach_session, open_session, parse_headers, start_session
 from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_path
 from dyff_dagster.store.digests import digest_file
 
@@ -167,7 +166,8 @@ class Step:
         A service that runs on this machine is made of files that its command line names. They are no part
         of its spec, and yet a change in one of them changes the answers.
         """
-        parts: dict[str, object] = {"spec": service_digest(service)}
+        annotations = self.catalog.get(service.id).annotations if service.id in self.catalog.entities else ()
+        parts: dict[str, object] = {"spec": service_digest(service, annotations)}
         if service.model is not None and service.model.id in self.catalog.entities:
             parts["model"] = self.upstream(service.model.id).data_version
         if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
@@ -243,7 +243,7 @@ class Step:
         def session() -> AbstractContextManager[Session]:
             if entity.inferenceSessionReference is not None:
                 running = local_path(self.store.working(entity.inferenceSessionReference)) / "session"
-                return nullcontext(attach_session(running, service))
+                return nullcontext(attach_session(running, service, headers=self._headers(service)))
             return open_session(
                 service,
                 session_id=entity.id,
@@ -290,11 +290,9 @@ class Step:
             )
 
     def _headers(self, service: Service) -> Mapping[str, str] | None:
+        """What the service's manifest says is sent along; ``${ENV}`` is resolved by the session."""
         text = self.catalog.annotation(service.id, "headers") if service.id in self.catalog.entities else None
-        if text is None:
-            return None
-        headers: Mapping[str, str] = json.loads(text)
-        return headers
+        return None if text is None else parse_headers(text, self.entity.id)
 
 
 def _is_file(directory: Path, token: str) -> bool:

@@ -118,7 +118,8 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; a score that is not a number becomes null."""
-        return _plain(dataclasses.asdict(self))
+        data: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Facts:

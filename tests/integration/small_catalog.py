@@ -44,7 +44,8 @@ def judge(arguments, rows, answers):
     out = []
     for row in answers.to_table().to_pylist():
         y = row["responses"][0]["y"]
-        out.append({"_index_": row["_index_"], "_replication_": row["_replication_"], "correct": y == labels[row["_index_"]]})
+        key = {"_index_": row["_index_"], "_replication_": row["_replication_"]}
+        out.append({**key, "correct": y == labels[row["_index_"]]})
     yield from pa.Table.from_pylist(
         out,
         schema=pa.schema([

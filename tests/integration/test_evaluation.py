@@ -14,10 +14,12 @@ import pytest
 
 from dyff_dagster import evaluation
 from dyff_dagster.evaluation import EvaluationError, EvaluationIncomplete, EvaluationOptions
+from dyff_dagster.schema.arrow import open_dataset
+from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import DataSchema, Evaluation, SchemaAdapter
 from dyff_dagster.sessions import Session, open_session
-from dyff_dagster.store import Commit, Inputs, Store
+from dyff_dagster.store import Commit, Inputs, Store, local_path
 from tests.integration.servers import Behaviour, Reply, Server, double
 
 OUTPUT = DataSchema.make_output_schema(pa.schema([pa.field("y", pa.int64(), nullable=False)]))
@@ -106,7 +108,7 @@ def test_every_row_is_answered_once_in_every_replication(tmp_path: Path) -> None
         commit = w.run(make_evaluation(w.server.url, replications=2))
         rows = w.answers(commit)
         assert [(row["_replication_"], row["_index_"]) for row in rows] == [
-            (replication_id("eval-1", r), i) for r in range(2) for i in range(20)
+            (name, i) for name in sorted(replication_id("eval-1", r) for r in range(2)) for i in range(20)
         ]
         assert rows[3]["responses"] == [{"_response_index_": 0, "y": 6}]
         assert commit.facts.completeness is not None
@@ -298,6 +300,12 @@ def test_the_order_of_rows_in_the_files_does_not_change_the_data_version(tmp_pat
     with world(tmp_path / "b") as w:
         w.write_rows([{"_index_": i, "x": i, "label": ""} for i in reversed(range(20))])
         assert w.run().data_version == first.data_version
+
+
+def test_the_data_version_is_the_content_digest_of_what_was_written(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        commit = w.run(make_evaluation(w.server.url, replications=3))
+        assert commit.data_version == digest_dataset(open_dataset(local_path(commit.path)))
 
 
 def test_the_summary_adds_up_over_runs(tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def test_what_did_not_change_is_taken_over(audit: Audit) -> None:
     second = audit.materialized(second_run)
     assert {metadata["dyff/reused"] for metadata in first.values()} == {False}
     assert {metadata["dyff/reused"] for metadata in second.values()} == {True}
-    assert {k: m["dyff/data_version"] for k, m in first.items()} == {k: m["dyff/data_version"] for k, m in second.items()}
+    assert {k: m["dyff/data_version"] for k, m in first.items()} == {
+        k: m["dyff/data_version"] for k, m in second.items()
+    }
     assert len(audit.requests()) == requests
     assert audit.checks(second_run)["doubled:complete"] is True
 
@@ -173,7 +175,9 @@ def test_force_computes_again(audit: Audit) -> None:
 
 
 def failure_of(result: dg.ExecuteInProcessResult, op: str) -> tuple[str, dict[str, Any]]:
-    event = next(e for e in result.all_events if e.is_step_failure and e.step_key and e.step_key.startswith(op))
+    event = next(
+        e for e in result.all_events if e.is_step_failure and e.step_key and e.step_key.startswith(op)
+    )
     data = event.step_failure_data.user_failure_data
     assert data is not None
     metadata = {key: getattr(value, "value", value) for key, value in data.metadata.items()}
@@ -223,7 +227,11 @@ def test_an_entity_whose_upstream_was_never_materialized_says_so(audit: Audit) -
 
 def test_declared_assets_between_two_ops_do_not_undo_their_order(audit: Audit) -> None:
     result = audit.run()
-    order = [event.step_key.split("__")[0:2] for event in result.all_events if event.is_step_success and event.step_key]
+    order = [
+        event.step_key.split("__")[0:2]
+        for event in result.all_events
+        if event.is_step_success and event.step_key
+    ]
     names = ["/".join(step) for step in order]
     assert names.index("modules/functions") < names.index("measurements/judged")
 

@@ -140,8 +140,8 @@ def test_a_draft_that_is_not_committed_leaves_nothing(store: Store, tmp_path: Pa
 def test_of_two_writers_at_once_one_wins_and_the_other_is_told(store: Store) -> None:
     with store.draft("m") as slow:
         (slow.path / "a.txt").write_text("slow")
-        numbers = store._sequence_numbers  # the slow writer looked before the quick one committed
-        store._sequence_numbers = lambda entity_id, seen=numbers("m"): seen  # type: ignore[method-assign]
+        seen = store._sequence_numbers("m")  # the slow writer looked before the quick one committed
+        store._sequence_numbers = lambda entity_id: seen  # type: ignore[method-assign]
         commit(Store(store.root), "quick")
         with pytest.raises(CommitConflict, match="another run committed version number 1"):
             slow.commit(entity=module(), data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
