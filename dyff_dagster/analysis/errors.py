@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.store import Completeness
 
 
 class AnalysisError(DyffError):
@@ -109,29 +110,21 @@ class IncompleteRows(AnalysisError):
     """An instance-level measurement does not have each row that it must have exactly once.
 
     Attributes:
-        missing: How many rows have no result.
-        duplicated: How many have more than one.
-        unexpected: How many results belong to no row of the input.
-        examples: The first few of them, as ``row 17``.
+        completeness: The count, with the first few rows that are missing or doubled.
     """
 
-    def __init__(
-        self, analysis_id: str, missing: int, duplicated: int, unexpected: int, examples: tuple[str, ...]
-    ) -> None:
-        self.missing = missing
-        self.duplicated = duplicated
-        self.unexpected = unexpected
-        self.examples = examples
+    def __init__(self, analysis_id: str, completeness: Completeness) -> None:
+        self.completeness = completeness
         counts = [
             f"{count} {word}"
             for count, word in (
-                (missing, "missing"),
-                (duplicated, "more than once"),
-                (unexpected, "that the input does not have"),
+                (completeness.missing, "missing"),
+                (completeness.duplicated, "more than once"),
+                (completeness.unexpected, "that the input does not have"),
             )
             if count
         ]
         super().__init__(
             f"{analysis_id}: the rows of the measurement are not those of its input: "
-            f"{', '.join(counts)} ({', '.join(examples)}); the method must yield one row for each"
+            f"{', '.join(counts)} ({', '.join(completeness.examples)}); the method must yield one row for each"
         )

@@ -270,7 +270,7 @@ class PageServer:
 
     def _entries(self) -> list[Entry]:
         found: list[tuple[Commit, str]] = []
-        for entity_id in self._ids():
+        for entity_id in self._store.entity_ids():
             try:
                 commit = self._store.current(entity_id)
             except DyffError:
@@ -290,17 +290,6 @@ class PageServer:
             )
             for commit, title in found
         ]
-
-    def _ids(self) -> list[str]:
-        found = []
-        if not self._store.root.exists():
-            return []
-        for path in self._store.root.iterdir():
-            try:
-                found.append(check_id(path.name))
-            except IdError:
-                continue
-        return sorted(found)
 
 
 def serve_pages(

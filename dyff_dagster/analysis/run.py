@@ -96,6 +96,9 @@ def run(
         log = local_path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
+        if store.local:
+            # What is there after this run is of this run.
+            local_path(store.working(entity.id) / FAILED_NOTEBOOK).unlink(missing_ok=True)
         try:
             outcome = _work(job, _environment(job), log, timeout, progress)
         except BaseException:
@@ -306,13 +309,7 @@ def _commit_measurement(
     if entity.level == MeasurementLevel.Instance:
         completeness = check_completeness(entity, dataset, input_paths)
         if not completeness.complete:
-            raise IncompleteRows(
-                entity.id,
-                completeness.missing,
-                completeness.duplicated,
-                completeness.unexpected,
-                completeness.examples,
-            )
+            raise IncompleteRows(entity.id, completeness)
     else:
         record_scores(draft.path, schema, analysis_id=entity.id, method=entity.method.id, scope=entity.scope)
     facts = Facts(

@@ -66,3 +66,8 @@ def check_id(text: str) -> str:
     if not isinstance(text, str) or _ID.fullmatch(text) is None:
         raise IdError(text)
     return text
+
+
+def is_id(text: str) -> bool:
+    """Whether ``text`` can be an entity's id."""
+    return _ID.fullmatch(text) is not None

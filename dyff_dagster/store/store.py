@@ -26,7 +26,7 @@ from typing import Any
 
 from upath import UPath
 
-from dyff_dagster.schema.ids import check_id
+from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import success_status
 from dyff_dagster.store.commits import Commit
@@ -87,6 +87,10 @@ class Store:
         ]
 
     # Reading
+
+    def entity_ids(self) -> list[str]:
+        """Ids of everything that has a directory here, sorted; other names are passed over."""
+        return [name for name in self._files.names(self.root) if is_id(name)]
 
     def current(self, entity_id: str) -> Commit | None:
         """The current commit, or None where nothing was ever committed.

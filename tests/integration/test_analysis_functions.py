@@ -104,7 +104,8 @@ def test_a_doubled_row_is_named(tmp_path: Path) -> None:
     bench.function(judge(keep="row['_index_'] = min(row['_index_'], 2)"))
     with pytest.raises(IncompleteRows) as caught:
         bench.run(bench.measurement())
-    assert (caught.value.missing, caught.value.duplicated, caught.value.unexpected) == (2, 2, 0)
+    count = caught.value.completeness
+    assert (count.missing, count.duplicated, count.unexpected) == (2, 2, 0)
 
 
 def test_rows_of_a_dataset_level_measurement_become_scores(tmp_path: Path) -> None:

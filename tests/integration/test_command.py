@@ -1,0 +1,137 @@
+"""The command, as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+
+from dyff_dagster import Catalog, DyffStorage, build_definitions
+from dyff_dagster.cli import main
+from tests.integration import small_catalog
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return small_catalog.write(tmp_path / "catalog")
+
+
+def test_validate_counts_what_it_found(catalog: Path) -> None:
+    done = run("validate", catalog)
+    assert done.exit_code == 0
+    assert "8 entities, no problems" in done.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("replications: 2", "replication: 2", "replications"),
+        ("dataset: rows\nreplications", "dataset: rowz\nreplications", "rows"),
+        ("id: judge\n", "id: score\n", "score"),
+        ("path: small_functions.py", "path: ../serve.py", ".."),
+        ("path: small_functions.py", "path: /etc/passwd", "/etc/passwd"),
+    ],
+)
+def test_validate_names_file_line_and_field_of_every_problem(
+    catalog: Path, old: str, new: str, message: str
+) -> None:
+    path = catalog / "audit.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    done = run("validate", catalog)
+    assert done.exit_code == 1
+    assert f"{path}:" in done.output
+    assert message in done.output
+    assert "Traceback" not in done.output
+    problems = json.loads(run("validate", catalog, "--json").output)
+    assert all(problem["line"] >= 1 for problem in problems)
+
+
+def test_validate_shows_a_cycle_as_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "kind: Measurement\nid: one\naccount: a\nmethod: m\ninputs: [{keyword: x, entity: two}]\n---\n"
+        "kind: Measurement\nid: two\naccount: a\nmethod: m\ninputs: [{keyword: x, entity: one}]\n---\n"
+        "kind: Method\nid: m\naccount: a\nname: m\nscope: Evaluation\n"
+        "implementation: {kind: PythonFunction, pythonFunction: {fullyQualifiedName: a.b}}\n"
+        "inputs: [{keyword: x, kind: Measurement}]\n"
+        "output: {kind: Measurement, measurement: {name: m, level: Dataset, schema: {arrow: {score: string!}}}}\n"
+    )
+    done = run("validate", tmp_path)
+    assert done.exit_code == 1
+    assert "one → two → one" in done.output or "two → one → two" in done.output
+
+
+def test_imported_rows_are_a_catalog_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").write_text(
+        '{"question": "1+1", "answer": "2"}\n{"question": "2+2", "answer": "4"}\n'
+    )
+    done = run(
+        "import-data",
+        tmp_path / "questions.jsonl",
+        "--account",
+        "me",
+        "--withhold",
+        "answer",
+        "--out",
+        tmp_path,
+    )
+    assert done.exit_code == 0, done.output
+    assert "2 rows" in done.output
+    checked = run("validate", tmp_path / "questions")
+    assert checked.exit_code == 0, checked.output
+    assert "warning" not in checked.output
+
+
+def test_rows_with_something_like_a_label_are_not_imported_without_a_word_about_it(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
+    done = run("import-data", tmp_path / "q.jsonl", "--account", "me", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "--withhold" in done.output
+
+
+def test_status_before_and_after_a_run(catalog: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "store"
+
+    def states() -> dict[str, dict[str, object]]:
+        done = run("status", "--catalog", catalog, "--storage", storage, "--json")
+        return {state["id"]: state for state in json.loads(done.output)}
+
+    before = states()
+    assert before["scores"]["status"] == "Created"
+    assert before["judge"]["status"] == "Ready"
+    defs = build_definitions(Catalog.load(catalog), storage=DyffStorage(root=str(storage)))
+    assert (
+        defs.resolve_implicit_global_asset_job_def()
+        .execute_in_process(instance=dg.DagsterInstance.ephemeral())
+        .success
+    )
+    after = states()
+    assert {state["status"] for state in after.values()} == {"Ready", "Complete"}
+    assert after["scores"]["failed_checks"] == ["lower_accuracy_at_least_0_999"]
+    headline = after["scores"]["headline"]
+    assert isinstance(headline, dict)
+    assert headline["value"] == 1.0
+    small_catalog.write_rows(catalog, rows=12)
+    assert states()["rows"]["status"] == "Stale"
+    table = run("status", "--catalog", catalog, "--storage", storage).output
+    assert "accuracy 1.000 [0.8" in table
+
+
+def test_open_says_where_the_page_is_or_why_there_is_none(catalog: Path, tmp_path: Path) -> None:
+    done = run("open", "scores", "--storage", tmp_path / "store")
+    assert done.exit_code == 1
+    assert "scores was never materialized" in done.output
+
+
+def test_help_names_every_verb() -> None:
+    done = run("--help")
+    for verb in ("validate", "import-data", "status", "open", "serve-pages"):
+        assert verb in done.output

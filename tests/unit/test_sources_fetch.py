@@ -1,0 +1,242 @@
+"""Bytes from outside: what is taken into the store, and what is refused with one sentence."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dyff_dagster.schema.arrow import open_dataset
+from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.platform import Annotation, DataSchema, Dataset, DataSource, Model, Module
+from dyff_dagster.sources import SourceError, fetch, fingerprint
+from dyff_dagster.store import Commit, Inputs, Store, local_path
+
+SCHEMA = DataSchema.make_input_schema(
+    pa.schema([pa.field("x", pa.float64(), nullable=False), pa.field("label", pa.string())])
+)
+
+
+def dataset(
+    paths: tuple[str, ...] = ("data.parquet",), *, made_from: str | None = None, **artifact: Any
+) -> Dataset:
+    annotations = [Annotation(key="dyff-dagster/from", value=made_from)] if made_from else []
+    return Dataset(
+        id="rows",
+        account="acme",
+        name="rows",
+        schema=SCHEMA,
+        artifacts=[{"path": path, **artifact} for path in paths],
+        annotations=annotations,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    directory = tmp_path / "files"
+    directory.mkdir()
+    return directory
+
+
+def bring(
+    store: Store, entity: Dataset | DataSource | Model | Module, files: Path, source: Path | None = None
+) -> Commit:
+    return fetch(entity, store, inputs=Inputs(spec="s"), files=files, source=source)
+
+
+def parquet(path: Path, columns: dict[str, Any], schema: pa.Schema | None = None) -> None:
+    schema = schema or pa.schema(
+        [pa.field("_index_", pa.int64(), nullable=False), ("x", pa.float64()), ("label", pa.string())]
+    )
+    pq.write_table(pa.table(columns, schema=schema), path)
+
+
+def ingest(store: Store, files: Path, name: str, text: str | bytes) -> Commit:
+    """A data set made from a data source that holds one raw file."""
+    raw = files / name
+    raw.write_bytes(text.encode() if isinstance(text, str) else text)
+    return bring(store, dataset(made_from="source"), files, source=files)
+
+
+def rows(commit: Commit) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = open_dataset(local_path(commit.path)).to_table().to_pylist()
+    return found
+
+
+def test_parquet_is_taken_as_it_is_and_named_by_its_content(store: Store, files: Path) -> None:
+    parquet(files / "data.parquet", {"_index_": [0, 1], "x": [1.0, 2.0], "label": ["a", None]})
+    commit = bring(store, dataset(), files)
+    assert (commit.path / "data.parquet").read_bytes() == (files / "data.parquet").read_bytes()
+    assert commit.data_version == digest_dataset(open_dataset(files))
+    assert commit.facts.rows == 2
+    assert [column.name for column in commit.facts.columns] == ["_index_", "x", "label"]
+
+
+def test_a_changed_file_changes_the_fingerprint(files: Path) -> None:
+    parquet(files / "data.parquet", {"_index_": [0], "x": [1.0], "label": ["a"]})
+    before = fingerprint(dataset(), files)
+    parquet(files / "data.parquet", {"_index_": [0], "x": [2.0], "label": ["a"]})
+    assert fingerprint(dataset(), files) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("raw.csv", "label,x,other\na,1.5,z\n,2,z\n"),
+        ("raw.jsonl", '{"x": 1.5, "label": "a", "other": 1}\n\n{"x": 2, "label": null}\n'),
+    ],
+)
+def test_a_raw_file_becomes_numbered_rows_in_the_declared_types(
+    store: Store, files: Path, name: str, text: str
+) -> None:
+    assert rows(ingest(store, files, name, text)) == [
+        {"_index_": 0, "x": 1.5, "label": "a"},
+        {"_index_": 1, "x": 2.0, "label": None},
+    ]
+
+
+def test_an_index_that_the_raw_file_has_is_kept(store: Store, files: Path) -> None:
+    commit = ingest(store, files, "raw.csv", "_index_,x,label\n7,1,a\n3,2,b\n")
+    assert [row["_index_"] for row in rows(commit)] == [7, 3]
+
+
+SECRET = "patient-4711"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("raw.csv", f"x,label\n1,a\n{SECRET},b\n", "field x in row 1 of raw.csv does not fit double"),
+        ("raw.csv", f"x,label\n1,a\n,{SECRET}\n", "field x in row 1 of raw.csv is empty"),
+        ("raw.csv", f"label\n{SECRET}\n", "raw.csv has no field x"),
+        ("raw.csv", f"_index_,x,label\n5,1,a\n5,2,{SECRET}\n", "_index_ 5 stands more than once"),
+        ("raw.csv", f"x,label\n1,a,{SECRET}\n", "not well-formed CSV"),
+        (
+            "raw.jsonl",
+            f'{{"x": 1, "label": "a"}}\n{{"x": "{SECRET}"}}\n',
+            "field x about line 2 of raw.jsonl",
+        ),
+        ("raw.jsonl", f'{{"x": 1}}\n{{"x": {SECRET}}}\n', "line 2 of raw.jsonl is no JSON"),
+        ("raw.jsonl", f'["{SECRET}"]\n', "line 1 of raw.jsonl is no JSON object"),
+        ("raw.parquet", SECRET, "raw.parquet is not well-formed PARQUET"),
+        ("raw.txt", SECRET, "must end in .csv, .jsonl, .ndjson or .parquet"),
+        ("raw.csv", "x,label\n", "has no rows"),
+    ],
+)
+def test_a_wrong_raw_file_is_one_sentence_that_shows_no_content(
+    store: Store, files: Path, name: str, text: str, message: str
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        ingest(store, files, name, text)
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert store.current("rows") is None
+
+
+def test_several_raw_files_need_steps(store: Store, files: Path) -> None:
+    (files / "a.csv").write_text("x\n1\n")
+    with pytest.raises(SourceError, match="holds 2 files"):
+        ingest(store, files, "b.csv", "x\n1\n")
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (pa.schema([("_index_", pa.int64()), ("x", pa.float64())]), "has no field label"),
+        (
+            pa.schema([("_index_", pa.int64()), ("x", pa.int64()), ("label", pa.string())]),
+            "field x of data.parquet is",
+        ),
+        (
+            pa.schema(
+                [("_index_", pa.int64()), ("x", pa.float64()), ("label", pa.string()), ("y", pa.int8())]
+            ),
+            "has the field y, which the schema does not declare",
+        ),
+    ],
+)
+def test_parquet_of_another_schema_is_refused(
+    store: Store, files: Path, schema: pa.Schema, message: str
+) -> None:
+    pq.write_table(schema.empty_table(), files / "data.parquet")
+    with pytest.raises(SourceError, match=message):
+        bring(store, dataset(), files)
+
+
+def test_a_missing_artifact_is_named(store: Store, files: Path) -> None:
+    with pytest.raises(SourceError, match=r"its artifact data\.parquet is not in"):
+        bring(store, dataset(), files)
+
+
+def test_a_declared_md5_must_be_that_of_the_file(store: Store, files: Path) -> None:
+    parquet(files / "data.parquet", {"_index_": [0], "x": [1.0], "label": ["a"]})
+    right = base64.b64encode(hashlib.md5((files / "data.parquet").read_bytes()).digest()).decode()
+    bring(store, dataset(digest={"md5": right}), files)
+    with pytest.raises(SourceError, match="MD5 digest of its artifact"):
+        bring(store, dataset(digest={"md5": base64.b64encode(bytes(16)).decode()}), files)
+
+
+@pytest.mark.parametrize("path", ["../outside.parquet", "/etc/passwd"])
+def test_an_artifact_never_leaves_its_directory(store: Store, files: Path, path: str) -> None:
+    with pytest.raises(SourceError, match="stay inside"):
+        bring(store, dataset((path,)), files)
+
+
+def test_an_artifact_behind_a_link_that_leads_out_is_refused(
+    store: Store, files: Path, tmp_path: Path
+) -> None:
+    parquet(tmp_path / "outside.parquet", {"_index_": [0], "x": [1.0], "label": ["a"]})
+    (files / "data.parquet").symlink_to(tmp_path / "outside.parquet")
+    with pytest.raises(SourceError, match="symbolic link"):
+        bring(store, dataset(), files)
+
+
+def model(**source: Any) -> Model:
+    return Model(
+        id="m",
+        account="acme",
+        name="m",
+        source=source or {"kind": "Upload"},
+        artifact={"kind": "HuggingFaceCache", "huggingFaceCache": {"repoID": "acme/m", "revision": "v1"}},
+        storage={"medium": "ObjectStorage"},
+        resources={"storage": "1Mi"},
+    )
+
+
+def test_an_uploaded_model_lies_at_its_snapshot_path(store: Store, files: Path) -> None:
+    (files / "weights.json").write_text("{}")
+    (files / ".hidden").write_text("no")
+    commit = bring(store, model(), files)
+    assert list(commit.files) == ["models--acme--m/snapshots/v1/weights.json"]
+
+
+def test_a_source_that_this_release_cannot_fetch_says_what_to_do(store: Store, files: Path) -> None:
+    hub = model(kind="HuggingFaceHub", huggingFaceHub={"repoID": "acme/m", "revision": "main"})
+    with pytest.raises(SourceError, match="download the files and use source kind Upload"):
+        bring(store, hub, files)
+
+
+def test_a_module_is_its_files(store: Store, files: Path) -> None:
+    (files / "pkg").mkdir()
+    (files / "pkg" / "a.py").write_text("x = 1\n")
+    module = Module(id="m", account="acme", name="m", artifacts=[{"path": "pkg/a.py"}])
+    assert list(bring(store, module, files).files) == ["pkg/a.py"]
+
+
+def test_a_data_source_is_its_file_or_directory(store: Store, files: Path) -> None:
+    (files / "raw").mkdir()
+    (files / "raw" / "a.csv").write_text("x\n1\n")
+    one = DataSource(id="one", account="acme", name="one", sourceKind="upload", source="raw/a.csv")
+    whole = DataSource(id="whole", account="acme", name="whole", sourceKind="upload", source="raw")
+    assert list(bring(store, one, files).files) == ["a.csv"]
+    assert list(bring(store, whole, files).files) == ["a.csv"]
