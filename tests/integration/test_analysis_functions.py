@@ -88,7 +88,7 @@ def test_a_missing_row_is_named(tmp_path: Path) -> None:
         IncompleteRows, match=r"2 missing \(row 3, replication [01], row 3, replication [01]\)"
     ) as caught:
         bench.run(bench.measurement())
-    assert caught.value.missing == 2
+    assert caught.value.completeness.missing == 2
     assert bench.store.current("measured") is None
 
 
