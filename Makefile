@@ -1,6 +1,6 @@
 # The two commands a newcomer needs are `make demo` and `make test`; `make` lists the rest.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
@@ -20,7 +20,8 @@ help: ## list the targets
 install: $(VENV)/.installed ## make the virtual environment
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or later is needed: call 'make PYTHON=/path/to/python3'"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or later is needed: call 'make PYTHON=/path/to/python3'"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,example,kubernetes]' --group lint --group test

@@ -10,6 +10,7 @@ import pytest
 
 from dyff_dagster.store import Store
 from tests import servers
+from tests.integration import small_catalog, small_safety_case
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,45 @@ def example_webserver(
     log = tmp_path_factory.mktemp("webserver") / "stderr.log"
     with servers.webserver(servers.REPOSITORY, materialized_example.environment, log) as server:
         yield server
+
+
+@dataclass(frozen=True)
+class LaunchedAudit:
+    """A small audit with a safety case, launched from Dagster's web server.
+
+    Attributes:
+        project: A directory with a definitions.py, in which it ran.
+        server: The web server.
+        run_id: The run.
+    """
+
+    project: Path
+    server: servers.Webserver
+    run_id: str
+
+
+@pytest.fixture(scope="session")
+def launched_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedAudit]:
+    """Every computable asset of the small audit, materialized as the UI's button does it."""
+    directory = tmp_path_factory.mktemp("launched")
+    project = small_project(directory / "project")
+    environment = servers.environment(directory / "home", DYFF_CATALOG="catalog")
+    with servers.webserver(project, environment, directory / "webserver.log") as server:
+        data = server.graphql("{ assetNodes { isMaterializable assetKey { path } } }")
+        assets = [node["assetKey"]["path"] for node in data["assetNodes"] if node["isMaterializable"]]
+        yield LaunchedAudit(project, server, server.launch(assets))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with this repository's definitions.py and pyproject.toml over the small audit."""
+    return small_project(tmp_path / "project")
+
+
+def small_project(directory: Path) -> Path:
+    """The three files that a project is made of, and the small audit beside them."""
+    directory.mkdir()
+    for name in ("definitions.py", "pyproject.toml", "workspace.yaml"):
+        (directory / name).write_bytes((servers.REPOSITORY / name).read_bytes())
+    small_safety_case.add(small_catalog.write(directory / "catalog"))
+    return directory

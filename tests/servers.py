@@ -149,6 +149,16 @@ class Webserver:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
+    def check_loaded(self) -> None:
+        """A definitions.py that cannot be loaded is an entry with an error, and the server runs all the same."""
+        data = self.graphql(
+            """{ workspaceOrError { ... on Workspace { locationEntries {
+                 loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+        )
+        for entry in data["workspaceOrError"]["locationEntries"]:
+            assert entry["loadStatus"] == "LOADED"
+            assert entry["locationOrLoadError"]["__typename"] == "RepositoryLocation", entry
+
     def selector(self) -> dict[str, str]:
         """Name and location of the one repository."""
         data = self.graphql(
@@ -202,6 +212,7 @@ def webserver(cwd: Path, env: Mapping[str, str], log: Path) -> Iterator[Webserve
         while not _answers(f"{server.url}/server_info"):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
             time.sleep(0.1)
+        server.check_loaded()
         yield server
     assert session_members(process.pid) == []
 

@@ -115,7 +115,7 @@ def execute_notebook(
 
     def cell_starts(cell: Any, cell_index: int, **_: Any) -> None:
         started.append(cell_index + 1)
-        progress(f"cell {cell_index + 1} of {total}", cell_index, total)
+        progress("notebook cells", cell_index, total)
 
     cwd = (work / path).parent
     for attempt in (1, 2):

@@ -76,7 +76,8 @@ def run(
         entity: The analysis.
         store: Where it is committed. The log is kept at ``ROOT/ID/.dyff/logs.txt``, a notebook that failed
             at ``ROOT/ID/.dyff/failed/notebook.ipynb``.
-        inputs: What the result depends on, for the commit.
+        inputs: What the result depends on, for the commit. Its extras ``scope:ID`` are the versions of what
+            the scope names and the method does not read; a SafetyCase's page shows them.
         input_paths: By entity id, the local directory of each input's committed version.
         modules: By module id, the local directory of each of the method's modules.
         timeout: Seconds after which it is ended; None: never.
@@ -166,7 +167,7 @@ def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
         for name, names in keywords.items()
     ]
     origins += [
-        Origin(role, name, "", inputs.upstream.get(name, ""))
+        Origin(role, name, "", inputs.upstream.get(name) or inputs.extras.get(f"scope:{name}", ""))
         for role, name in (
             ("Dataset", scope.dataset),
             ("Evaluation", scope.evaluation),

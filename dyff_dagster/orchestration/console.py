@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.log_manager import get_log_record_event, get_log_record_metadata, has_log_record_event
 
-_STEP_EVENTS = {"STEP_START": "started", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed"}
+_STEP_EVENTS = {"STEP_START": "started", "STEP_FAILURE": "failed"}
 _WIDTH = 42
 
 

@@ -36,3 +36,15 @@ def ancestors_with_ops(catalog: Catalog, entity_id: str) -> list[str]:
         else:
             found[upstream] = None
     return list(found)
+
+
+def ancestors(catalog: Catalog, entity_id: str) -> frozenset[str]:
+    """Everything upstream of an entity, however far."""
+    seen: set[str] = set()
+    stack = list(catalog.upstream(entity_id))
+    while stack:
+        upstream = stack.pop()
+        if upstream not in seen:
+            seen.add(upstream)
+            stack.extend(catalog.upstream(upstream))
+    return frozenset(seen)

@@ -16,7 +16,7 @@ from pathlib import Path
 from dyff_dagster import analysis, evaluation, sources
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation.options import parse_max_failed_rows
-from dyff_dagster.orchestration.selection import ancestors_with_ops
+from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops
 from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
@@ -114,6 +114,8 @@ class Step:
         if isinstance(self.entity, Evaluation):
             extras["service"] = self.service_digest(self.service_of(self.entity))
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
+        if isinstance(self.entity, Measurement | SafetyCase):
+            extras.update(self._scope_versions(self.entity))
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
 
     def upstream(self, entity_id: str) -> Commit:
@@ -126,6 +128,24 @@ class Step:
         if commit is None:
             raise self._unsatisfied([entity_id])
         return commit
+
+    def _scope_versions(self, entity: Measurement | SafetyCase) -> dict[str, str]:
+        """Versions of what an analysis is about, seen from the evaluation that it rests on.
+
+        The page names them, so a change in one of them makes another page, even where every answer is the
+        same.
+        """
+        evaluation = entity.scope.evaluation
+        if evaluation is None or evaluation not in ancestors(self.catalog, entity.id):
+            return {}
+        commit = self.store.current(evaluation)
+        if commit is None:
+            return {}
+        versions = {**commit.inputs["upstream"], evaluation: commit.data_version}
+        if entity.scope.inferenceService is not None and "service" in commit.inputs["extras"]:
+            versions[entity.scope.inferenceService] = commit.inputs["extras"]["service"]
+        named = (evaluation, entity.scope.dataset, entity.scope.model, entity.scope.inferenceService)
+        return {f"scope:{name}": versions[name] for name in named if name in versions}
 
     def _unsatisfied(self, missing: list[str]) -> UnsatisfiedDependency:
         names = [f"the {self.catalog.get(dep).kind} {dep}" for dep in missing]
