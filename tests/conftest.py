@@ -82,7 +82,7 @@ def launched_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launche
     directory = tmp_path_factory.mktemp("launched")
     project = small_project(directory / "project")
     environment = servers.environment(directory / "home", DYFF_CATALOG="catalog")
-    with servers.webserver(project, environment, directory / "webserver.log") as server:
+    with servers.webserver(project, environment, directory / "webserver.log", launches=True) as server:
         data = server.graphql("{ assetNodes { isMaterializable assetKey { path } } }")
         assets = [node["assetKey"]["path"] for node in data["assetNodes"] if node["isMaterializable"]]
         yield LaunchedAudit(project, server, server.launch(assets))

@@ -14,7 +14,7 @@ from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
-from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
@@ -34,27 +34,40 @@ class ComputeConfig(dg.Config):
     """Compute again what has not changed."""
 
 
-def build_assets(catalog: Catalog, translator: DyffTranslator) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def build_assets(
+    catalog: Catalog, translator: DyffTranslator, keys: ResourceKeys | None = None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for every entity, in the catalog's order.
 
     Args:
         catalog: The entities.
         translator: How they look.
+        keys: What their resources are called.
     """
+    keys = keys or ResourceKeys()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for entity in catalog.entities.values():
         spec = translator.get_asset_spec(DyffTranslatorData(entity=entity, catalog=catalog))
-        assets.append(spec if is_declared_only(entity) else _computed(catalog, entity, spec))
+        assets.append(spec if is_declared_only(entity) else _computed(catalog, entity, spec, keys))
     return assets
 
 
-def _computed(catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec) -> dg.AssetsDefinition:
+def _computed(
+    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys
+) -> dg.AssetsDefinition:
     checks = EntityChecks.of(catalog, entity)
 
-    @dg.multi_asset(name=op_name(entity), specs=[spec], check_specs=checks.specs())
+    @dg.multi_asset(
+        name=op_name(entity),
+        specs=[spec],
+        check_specs=checks.specs(),
+        required_resource_keys={keys.storage, keys.sessions},
+    )
     def compute(
-        context: dg.AssetExecutionContext, config: ComputeConfig, storage: DyffStorage, sessions: DyffSessions
+        context: dg.AssetExecutionContext, config: ComputeConfig
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+        storage: DyffStorage = getattr(context.resources, keys.storage)
+        sessions: DyffSessions = getattr(context.resources, keys.sessions)
         yield from _run(context, catalog, entity, spec.key, checks, config, storage, sessions)
 
     return compute
@@ -82,14 +95,15 @@ def _run(
             startup_timeout=sessions.startup_timeout,
         )
         commit, reused = step.compute(force=config.force)
-    except DyffError as error:
+    except (DyffError, OSError) as error:
         if isinstance(error, SessionError | EvaluationIncomplete) and (tail := error.log_tail()):
             # It may hold prompts: the terminal may show it, Dagster's event log may not.
             print(f"The last lines of the service's log:\n{tail}", file=sys.stderr, flush=True)
-        yield from checks.failures(str(error), getattr(error, "completeness", None))
+        message = _sentence(entity, error)
+        yield from checks.failures(message, getattr(error, "completeness", None))
         status = failure_status(entity.kind)
         raise dg.Failure(
-            description=str(error),
+            description=message,
             metadata={
                 "dyff/status": status,
                 "dyff/reason": getattr(error, "reason", None) or _reason(entity),
@@ -105,6 +119,18 @@ def _run(
         metadata=commit_metadata(commit, reused=reused, pages_url=storage.pages_url),
         check_results=list(checks.results(commit)),
         data_version=dg.DataVersion(commit.data_version),
+    )
+
+
+def _sentence(entity: DyffEntity, error: DyffError | OSError) -> str:
+    """What happened and what to do; a disk's own errors say neither."""
+    if isinstance(error, DyffError):
+        return str(error)
+    what = error.strerror or type(error).__name__
+    where = f" at {error.filename}" if error.filename else ""
+    return (
+        f"{entity.id}: the operating system refused to read or write{where} ({what}): "
+        "free space or correct permissions, and run it again; what was committed before stands"
     )
 
 

@@ -1,6 +1,6 @@
 """The catalog as a Dagster component: three lines of YAML instead of a definitions.py."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Dagster reads the component's fields as they stand.
 
 from dataclasses import dataclass
 
@@ -22,12 +22,15 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
         storage_root: A directory (relative to the project) or an fsspec URL for artifacts.
         pages_url: Where ``dyff-dagster serve-pages`` answers.
         sessions: ``local`` or ``kubernetes``.
+        resource_prefix: Begins the names of the resources; two components of one project that store in
+            different places need two.
     """
 
     catalog: str = "."
     storage_root: str = "dyff-storage"
     pages_url: str | None = None
     sessions: str = "local"
+    resource_prefix: str = "dyff"
 
     def get_translator(self) -> DyffTranslator:
         """How entities look as assets; override it in a subclass."""
@@ -43,4 +46,5 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
             ),
             sessions=DyffSessions(backend=self.sessions),
             translator=self.get_translator(),
+            resource_prefix=self.resource_prefix,
         )

@@ -12,6 +12,10 @@ import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.log_manager import get_log_record_event, get_log_record_metadata, has_log_record_event
 
+_STEP_NAMES: dict[str, str] = {}
+"""What each step is called on the terminal. One logger serves every catalog of a code location: Dagster
+refuses to merge definitions that bring different ones."""
+
 _STEP_EVENTS = {"STEP_START": "started", "STEP_FAILURE": "failed"}
 _WIDTH = 42
 
@@ -19,15 +23,11 @@ _WIDTH = 42
 class _Lines(logging.Formatter):
     """``12:31:05  evaluations/wdbc  380/380 answers``."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
-        super().__init__()
-        self._names = names
-
     def format(self, record: logging.LogRecord) -> str:
         """One line, or for a failed step its one sentence."""
         metadata = get_log_record_metadata(record)
         step = metadata.get("step_key") or ""
-        where = self._names.get(step, step)
+        where = _STEP_NAMES.get(step, step)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         message = metadata.get("orig_message") or record.getMessage()
         event = get_log_record_event(record) if has_log_record_event(record) else None
@@ -57,31 +57,29 @@ class _Wanted(logging.Filter):
         )
 
 
-def build_console_logger(names: Mapping[str, str]) -> dg.LoggerDefinition:
-    """A console logger for people. With ``log_level: DEBUG`` it says everything that Dagster says.
+def name_steps(names: Mapping[str, str]) -> None:
+    """Say how steps are called on the terminal, by step key."""
+    _STEP_NAMES.update(names)
+
+
+@dg.logger(
+    config_schema={
+        "log_level": dg.Field(str, default_value="INFO", is_required=False),
+        "name": dg.Field(str, default_value="dyff_dagster", is_required=False),
+    },
+    description="One line a step and one for each message; INFO leaves Dagster's own bookkeeping out.",
+)
+def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    """Lines for people. With ``log_level: DEBUG`` it says everything that Dagster says.
 
     Dagster uses it where the run config has ``loggers: {console: {}}``.
-
-    Args:
-        names: How each step is called on the terminal, by step key.
     """
-
-    @dg.logger(
-        config_schema={
-            "log_level": dg.Field(str, default_value="INFO", is_required=False),
-            "name": dg.Field(str, default_value="dyff_dagster", is_required=False),
-        },
-        description="One line a step and one for each message; INFO leaves Dagster's own bookkeeping out.",
-    )
-    def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
-        level = getattr(logging, str(context.logger_config["log_level"]).upper(), logging.INFO)
-        # Not getLogger: two runs of one process would share its handlers and say everything twice.
-        logger = logging.Logger(context.logger_config["name"], level=min(level, logging.DEBUG))
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Lines(names))
-        if level > logging.DEBUG:
-            handler.addFilter(_Wanted())
-        logger.addHandler(handler)
-        return logger
-
-    return console_logger
+    level = getattr(logging, str(context.logger_config["log_level"]).upper(), logging.INFO)
+    # Not getLogger: two runs of one process would share its handlers and say everything twice.
+    logger = logging.Logger(context.logger_config["name"], level=min(level, logging.DEBUG))
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
+    if level > logging.DEBUG:
+        handler.addFilter(_Wanted())
+    logger.addHandler(handler)
+    return logger

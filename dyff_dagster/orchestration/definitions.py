@@ -10,9 +10,9 @@ import dagster as dg
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.assets import build_assets
-from dyff_dagster.orchestration.console import build_console_logger
+from dyff_dagster.orchestration.console import console_logger, name_steps
 from dyff_dagster.orchestration.names import asset_key, op_name
-from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys, shared
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.translator import DyffTranslator
 from dyff_dagster.schema.errors import DyffError
@@ -25,6 +25,7 @@ def build_definitions(
     sessions: DyffSessions | None = None,
     translator: DyffTranslator | None = None,
     executor: dg.ExecutorDefinition | None = None,
+    resource_prefix: str = "dyff",
 ) -> dg.Definitions:
     """Every entity of a catalog as an asset, with its checks.
 
@@ -36,17 +37,25 @@ def build_definitions(
         sessions: How services are made to answer; default processes of this machine.
         translator: How entities look as assets.
         executor: Dagster's own default (``multi_or_in_process_executor``) where none is given.
+        resource_prefix: The resources are called ``PREFIX_storage`` and ``PREFIX_sessions``. Two catalogs of
+            one code location that differ in them need two prefixes.
     """
-    names = {
-        op_name(entity): asset_key(entity).to_user_string()
-        for entity in catalog.entities.values()
-        if not is_declared_only(entity)
-    }
+    name_steps(
+        {
+            op_name(entity): asset_key(entity).to_user_string()
+            for entity in catalog.entities.values()
+            if not is_declared_only(entity)
+        }
+    )
+    keys = ResourceKeys(prefix=resource_prefix)
     return dg.Definitions(
-        assets=build_assets(catalog, translator or DyffTranslator()),
-        resources={"storage": storage or DyffStorage(), "sessions": sessions or DyffSessions()},
+        assets=build_assets(catalog, translator or DyffTranslator(), keys),
+        resources={
+            keys.storage: shared(storage or DyffStorage()),
+            keys.sessions: shared(sessions or DyffSessions()),
+        },
         executor=executor,
-        loggers={"console": build_console_logger(names)},
+        loggers={"console": console_logger},
     )
 
 

@@ -4,13 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 from pydantic import Field
 
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.store import Store
+
+_Resource = TypeVar("_Resource", bound=dg.ConfigurableResource[Any])
+
+
+_SHARED: dict[str, dg.ConfigurableResource[Any]] = {}
+
+
+@dataclass(frozen=True)
+class ResourceKeys:
+    """What the resources of a catalog are called.
+
+    Attributes:
+        prefix: Begins both names.
+    """
+
+    prefix: str = "dyff"
+
+    @property
+    def storage(self) -> str:
+        """Key of the :class:`DyffStorage`."""
+        return f"{self.prefix}_storage"
+
+    @property
+    def sessions(self) -> str:
+        """Key of the :class:`DyffSessions`."""
+        return f"{self.prefix}_sessions"
+
+
+def shared(resource: _Resource) -> _Resource:
+    """The same object for the same configuration.
+
+    ``Definitions.merge`` compares resources by identity, and two catalogs of one code location usually store
+    in the same place.
+    """
+    if type(resource) not in (DyffStorage, DyffSessions):
+        return resource
+    key = f"{type(resource).__name__} {resource.model_dump_json()}"
+    return cast("_Resource", _SHARED.setdefault(key, resource))
 
 
 class DyffStorage(dg.ConfigurableResource[Store]):

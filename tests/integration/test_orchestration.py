@@ -31,7 +31,7 @@ class Audit:
         return build_definitions(Catalog.load(self.directory), storage=DyffStorage(root=str(self.root)))
 
     def run(self, selection: str = "*", config: dict[str, Any] | None = None) -> dg.ExecuteInProcessResult:
-        job = dg.define_asset_job("audit", selection=selection)
+        job = dg.define_asset_job("audit", dg.AssetSelection.all() if selection == "*" else selection)
         defs = dg.Definitions.merge(self.definitions(), dg.Definitions(jobs=[job]))
         return defs.resolve_job_def("audit").execute_in_process(
             instance=self.instance, raise_on_error=False, run_config=config
