@@ -50,6 +50,8 @@ def environment(home: Path, **variables: str | Path) -> dict[str, str]:
         # dg and create-dagster would ask PyPI whether they are the newest.
         "DAGSTER_DG_UPDATE_CHECK_ENABLED": "0",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
+        # As if it were activated: dg warns of a project's .venv that is not.
+        "VIRTUAL_ENV": sys.prefix,
         # A narrow terminal cuts what dg lists.
         "COLUMNS": "200",
         **{name: str(value) for name, value in variables.items()},
@@ -195,9 +197,7 @@ class Webserver:
 
 
 @contextmanager
-def webserver(
-    cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False
-) -> Iterator[Webserver]:
+def webserver(cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False) -> Iterator[Webserver]:
     """Dagster's web server on a free port over the definitions.py of a directory, once it has loaded it.
 
     Args:

@@ -6,24 +6,23 @@ never shows what stands there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.platform import Dataset
-from dyff_dagster.sources.errors import SourceError
+from dyff_dagster.sources.errors import IngestError
+from dyff_dagster.sources.json_lines import JsonLinesFault, json_lines_rows
+from dyff_dagster.sources.readers import INDEX, csv_as_text
 from dyff_dagster.store import Facts, Progress, columns_of
 
-INDEX = "_index_"
 ROW_GROUP = 65_536
 """Rows of a row group: large enough to compress, small enough to stream."""
 
@@ -43,22 +42,20 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
         The content digest, and what there is to say about the data set.
 
     Raises:
-        SourceError: A file is no Parquet, its schema is another one, or ``_index_`` is not unique.
+        IngestError: A file is no Parquet, its schema is another one, or ``_index_`` is not unique.
     """
     schema = decode_schema(entity.schema_.arrowSchema)
     for artifact in entity.artifacts:
         if not artifact.path.endswith(".parquet"):
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: its artifact {artifact.path} is no Parquet file: convert it with "
-                "`dyff-dagster import-data`, or make the data set from a DataSource (annotation dyff-dagster/from)",
-                reason="IngestFailed",
+                "`dyff-dagster import-data`, or make the data set from a DataSource (annotation dyff-dagster/from)"
             )
         try:
             found = pq.read_schema(directory / artifact.path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise SourceError(
-                f"{entity.id}: {artifact.path} cannot be read as Parquet: write it again",
-                reason="IngestFailed",
+            raise IngestError(
+                f"{entity.id}: {artifact.path} cannot be read as Parquet: write it again"
             ) from error
         _compare_schemas(entity, artifact.path, schema, found)
     return _facts(entity, directory, progress)
@@ -80,7 +77,7 @@ def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progre
         The content digest, and what there is to say about the data set.
 
     Raises:
-        SourceError: A field is missing, or a value does not fit its type; the first such row is named.
+        IngestError: A field is missing, or a value does not fit its type; the first such row is named.
     """
     schema = decode_schema(entity.schema_.arrowSchema)
     target = directory / (entity.artifacts[0].path if entity.artifacts else "data.parquet")
@@ -103,24 +100,19 @@ def _facts(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, F
     for batch in dataset.to_batches(columns=[INDEX]):
         column = batch.column(0)
         if column.null_count:
-            raise SourceError(
-                f"{entity.id}: a row has no {INDEX}: every row needs one", reason="IngestFailed"
-            )
+            raise IngestError(f"{entity.id}: a row has no {INDEX}: every row needs one")
         before = len(seen)
         values = column.to_pylist()
         seen.update(values)
         if len(seen) != before + len(values):
             double = _first_double(dataset)
-            raise SourceError(
-                f"{entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own",
-                reason="IngestFailed",
+            raise IngestError(
+                f"{entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own"
             )
         rows += len(values)
         progress("checking rows", rows, None)
     if rows == 0:
-        raise SourceError(
-            f"{entity.id}: the data set has no rows: there would be nothing to evaluate", "IngestFailed"
-        )
+        raise IngestError(f"{entity.id}: the data set has no rows: there would be nothing to evaluate")
     return digest_dataset(dataset), Facts(rows=rows, columns=columns_of(dataset.schema))
 
 
@@ -138,23 +130,20 @@ def _compare_schemas(entity: Dataset, path: str, declared: pa.Schema, found: pa.
     for column in declared:
         position = found.get_field_index(column.name)
         if position < 0:
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: {path} has no field {column.name}, which the schema declares: "
-                f"it has {', '.join(found.names)}",
-                reason="IngestFailed",
+                f"it has {', '.join(found.names)}"
             )
         if found.field(position).type != column.type:
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: field {column.name} of {path} is {found.field(position).type}, "
-                f"and the schema declares {column.type}: correct one of them",
-                reason="IngestFailed",
+                f"and the schema declares {column.type}: correct one of them"
             )
     surplus = [name for name in found.names if declared.get_field_index(name) < 0]
     if surplus:
-        raise SourceError(
+        raise IngestError(
             f"{entity.id}: {path} has the field {surplus[0]}, which the schema does not declare: "
-            "add it to the schema, or leave it out of the file",
-            reason="IngestFailed",
+            "add it to the schema, or leave it out of the file"
         )
 
 
@@ -162,57 +151,32 @@ def _read_raw(entity: Dataset, source: Path, schema: pa.Schema) -> Iterator[pa.R
     suffix = source.suffix.lower()
     try:
         if suffix == ".csv":
-            # Every column as text: pyarrow's own conversion errors quote the value.
-            with source.open(encoding="utf-8") as file:
-                header = file.readline().rstrip("\r\n")
-            names = pa.csv.read_csv(pa.BufferReader(header.encode() + b"\n")).column_names if header else []
-            options = pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=True
-            )
-            yield from pa.csv.open_csv(source, convert_options=options)
+            yield from csv_as_text(source, IngestError)
         elif suffix in (".jsonl", ".ndjson"):
             yield from _read_json_lines(entity, source, schema)
         elif suffix == ".parquet":
             yield from pq.ParquetFile(source).iter_batches(batch_size=ROW_GROUP)
         else:
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: {source.name} has the suffix {suffix or '(none)'}: "
-                "a raw file must end in .csv, .jsonl, .ndjson or .parquet",
-                reason="IngestFailed",
+                "a raw file must end in .csv, .jsonl, .ndjson or .parquet"
             )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{entity.id}: {source.name} is not well-formed {suffix[1:].upper()} in UTF-8: open it and mend it",
-            reason="IngestFailed",
-        ) from error
+    except (pa.ArrowInvalid, JsonLinesFault) as error:
+        what = str(error) if isinstance(error, JsonLinesFault) else f"{source.name} cannot be read as Parquet"
+        raise IngestError(f"{entity.id}: {what}: mend the file") from error
 
 
 def _read_json_lines(entity: Dataset, source: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     types = {column.name: column.type for column in schema}
-    with source.open(encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SourceError(
-                    f"{entity.id}: line {number} of {source.name} is no JSON (at column {error.colno}): "
-                    "each line must hold one object",
-                    reason="IngestFailed",
-                ) from error
-            if not isinstance(row, dict):
-                raise SourceError(
-                    f"{entity.id}: line {number} of {source.name} is no JSON object: each line must hold one",
-                    reason="IngestFailed",
-                )
-            rows.append({name: row.get(name) for name in types if name in row})
-            if len(rows) == _LINES:
-                yield _to_batch(entity, source, rows, types, number)
-                rows = []
-        if rows:
+    rows: list[dict[str, Any]] = []
+    number = 0
+    for number, row in json_lines_rows(source):
+        rows.append({name: row[name] for name in types if name in row})
+        if len(rows) == _LINES:
             yield _to_batch(entity, source, rows, types, number)
+            rows = []
+    if rows:
+        yield _to_batch(entity, source, rows, types, number)
 
 
 def _to_batch(
@@ -226,10 +190,9 @@ def _to_batch(
             arrays.append(pa.array(values, type=types[name]))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             wrong = next(i for i, value in enumerate(values) if not _fits(value, types[name]))
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: field {name} about line {last - len(rows) + wrong + 1} of {source.name} does not fit "
-                f"{types[name]}: correct the value or the schema",
-                reason="IngestFailed",
+                f"{types[name]}: correct the value or the schema"
             ) from error
     return pa.RecordBatch.from_arrays(arrays, names=names)
 
@@ -264,27 +227,24 @@ def _conform(
             if column.nullable and source.endswith((".jsonl", ".ndjson")):
                 arrays.append(pa.nulls(batch.num_rows, column.type))
                 continue
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: {source} has no field {column.name}, which the schema declares: "
-                f"it has {', '.join(batch.schema.names)}",
-                reason="IngestFailed",
+                f"it has {', '.join(batch.schema.names)}"
             )
         array = batch.column(position)
         try:
             array = array.cast(column.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             row = next((i for i in range(len(array)) if not _casts(array, i, column.type)), 0)
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: field {column.name} in row {offset + row} of {source} does not fit {column.type}: "
-                "correct the value or the schema",
-                reason="IngestFailed",
+                "correct the value or the schema"
             ) from error
         if array.null_count and not column.nullable:
             row = pc.index(array.is_null(), True).as_py()
-            raise SourceError(
+            raise IngestError(
                 f"{entity.id}: field {column.name} in row {offset + row} of {source} is empty, "
-                "and the schema says that it never is: fill it, or take the ! off its type",
-                reason="IngestFailed",
+                "and the schema says that it never is: fill it, or take the ! off its type"
             )
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -15,3 +15,10 @@ class SourceError(DyffError):
     def __init__(self, message: str, reason: str = "FetchFailed") -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class IngestError(SourceError):
+    """A data set's rows are not what its schema says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "IngestFailed")

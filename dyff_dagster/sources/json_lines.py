@@ -42,7 +42,7 @@ def json_lines_schema(source: Path) -> pa.Schema:
         JsonLinesFault: a line is no JSON object, or a field has another type than on the lines before.
     """
     shape: dict[str, Any] = {}
-    for number, row in _rows(source):
+    for number, row in json_lines_rows(source):
         try:
             for name, value in row.items():
                 found = _shape(value, name)
@@ -56,7 +56,7 @@ def json_lines_batches(source: Path, schema: pa.Schema) -> Iterator[pa.RecordBat
     """The rows of the file, in batches of some thousands, in a schema that :func:`json_lines_schema` found."""
     rows: list[dict[str, Any]] = []
     weight = first = number = 0
-    for number, row in _rows(source):
+    for number, row in json_lines_rows(source):
         first = first or number
         rows.append(row)
         weight += _weight(row)
@@ -87,8 +87,12 @@ class _Conflict(Exception):
         super().__init__(message)
 
 
-def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every line that is not blank, with its number from 1."""
+def json_lines_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line that is not blank, with its number from 1.
+
+    Raises:
+        JsonLinesFault: a line is no JSON object in UTF-8.
+    """
     with source.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:

@@ -167,6 +167,33 @@ def _csv(source: Path, error: type[DyffError]) -> RowReader:
     return RowReader(final, lambda: _csv_batches(source, types, block, error))
 
 
+def csv_as_text(source: Path, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
+    """The rows of a CSV file with every cell as the text that it is; one with nothing in it is null.
+
+    For a reader that knows the types: a number that was text for a moment has lost nothing.
+    """
+    names = _csv_names(source, error)
+    if len(names) != len(set(names)) or "" in names:
+        raise error(f"{source} has columns of the same name or without one; every column needs its own")
+    convert = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+    )
+    block = _BLOCK
+    while block <= _LARGEST_BLOCK:
+        try:
+            for _ in _csv_batches(source, {}, block, error, convert=convert):
+                pass
+        except _Straddles:
+            block *= 2
+        else:
+            yield from _csv_batches(source, {}, block, error, convert=convert)
+            return
+    raise error(f"{source} has a row of more than 1 GiB")
+
+
 class _Straddles(Exception):
     """A row does not fit into a block."""
 
@@ -219,6 +246,7 @@ def _csv_batches(
     block: int,
     error: type[DyffError],
     columns: list[str] | None = None,
+    convert: pyarrow.csv.ConvertOptions | None = None,
 ) -> Iterator[pa.RecordBatch]:
     faults: list[str] = []
     inferred: dict[str, pa.DataType] = {}
@@ -229,7 +257,8 @@ def _csv_batches(
             # One thread: with more, pyarrow does not number the rows that it complains of.
             read_options=pyarrow.csv.ReadOptions(block_size=block, use_threads=False),
             parse_options=_parse_options(faults),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns),
+            convert_options=convert
+            or pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns),
         ) as reader:
             names = list(reader.schema.names)
             inferred = {field.name: field.type for field in reader.schema}

@@ -22,7 +22,9 @@ def test_dagster_asset_materialize_gives_what_the_web_server_gives(
 ) -> None:
     env = servers.environment(project / "home", DYFF_CATALOG="catalog", DYFF_EXECUTOR="in_process")
     servers.run(
-        servers.command("dagster", "asset", "materialize", "--select", "*", "-f", "definitions.py"), project, env
+        servers.command("dagster", "asset", "materialize", "--select", "*", "-f", "definitions.py"),
+        project,
+        env,
     )
     assert data_versions(project).keys() == COMPUTED
     assert data_versions(project) == data_versions(launched_audit.project)
@@ -31,7 +33,10 @@ def test_dagster_asset_materialize_gives_what_the_web_server_gives(
 def test_dg_launch_gives_what_the_web_server_gives(project: Path, launched_audit: LaunchedAudit) -> None:
     # With nothing but the catalog set: no DAGSTER_HOME, and pages somewhere.
     env = servers.environment(
-        project / "home", DYFF_CATALOG="catalog", DYFF_EXECUTOR="in_process", DYFF_PAGES_URL="http://127.0.0.1:9"
+        project / "home",
+        DYFF_CATALOG="catalog",
+        DYFF_EXECUTOR="in_process",
+        DYFF_PAGES_URL="http://127.0.0.1:9",
     )
     del env["DAGSTER_HOME"]
     servers.run(servers.command("dg", "launch", "--assets", "*"), project, env)

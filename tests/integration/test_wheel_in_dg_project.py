@@ -64,7 +64,16 @@ def warnings_of_ours(said: str) -> list[str]:
 
 
 def _wheel(directory: Path, environment: dict[str, str]) -> Path:
-    line = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory)]
+    line = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(directory),
+    ]
     servers.run([*line, str(servers.REPOSITORY)], servers.REPOSITORY, environment)
     (wheel,) = directory.glob("*.whl")
     return wheel
@@ -102,7 +111,7 @@ def test_the_wheel_holds_the_templates_and_the_mark_of_its_types(project: Projec
 
 
 def test_dg_knows_the_component(project: Project) -> None:
-    listed = json.loads(project.dg("list", "components", "--json").stdout)
+    listed = json.loads(project.dg("list", "components", "--json").stdout)["items"]
     ours = [item for item in listed if item["key"].startswith("dyff_dagster.")]
     assert [item["key"] for item in ours] == ["dyff_dagster.DyffCatalogComponent"]
     assert ours[0]["summary"]
@@ -115,7 +124,7 @@ def test_dg_finds_the_definitions_in_order(project: Project) -> None:
 def test_dg_lists_the_entities_as_assets(project: Project) -> None:
     listed = json.loads(project.dg("list", "defs", "--json").stdout)
     catalog = Catalog.load(servers.EXAMPLE)
-    assert {asset["key"] for asset in listed["assets"]} == {
+    assert {asset["asset_key"] for asset in listed["assets"]} == {
         asset_key(entity).to_user_string() for entity in catalog.entities.values()
     }
 

@@ -105,6 +105,11 @@ def test_a_raw_file_becomes_numbered_rows_in_the_declared_types(
     ]
 
 
+def test_text_that_looks_like_nothing_stays_text(store: Store, files: Path) -> None:
+    commit = ingest(store, files, "raw.csv", 'x,label\n1,NA\n2,null\n3,""\n4,\n5,"a\nb"\n')
+    assert [row["label"] for row in rows(commit)] == ["NA", "null", "", None, "a\nb"]
+
+
 def test_an_index_that_the_raw_file_has_is_kept(store: Store, files: Path) -> None:
     commit = ingest(store, files, "raw.csv", "_index_,x,label\n7,1,a\n3,2,b\n")
     assert [row["_index_"] for row in rows(commit)] == [7, 3]
@@ -120,15 +125,15 @@ SECRET = "patient-4711"
         ("raw.csv", f"x,label\n1,a\n,{SECRET}\n", "field x in row 1 of raw.csv is empty"),
         ("raw.csv", f"label\n{SECRET}\n", "raw.csv has no field x"),
         ("raw.csv", f"_index_,x,label\n5,1,a\n5,2,{SECRET}\n", "_index_ 5 stands more than once"),
-        ("raw.csv", f"x,label\n1,a,{SECRET}\n", "not well-formed CSV"),
+        ("raw.csv", f"x,label\n1,a,{SECRET}\n", "row 2 has 3 columns instead of 2"),
         (
             "raw.jsonl",
             f'{{"x": 1, "label": "a"}}\n{{"x": "{SECRET}"}}\n',
             "field x about line 2 of raw.jsonl",
         ),
-        ("raw.jsonl", f'{{"x": 1}}\n{{"x": {SECRET}}}\n', "line 2 of raw.jsonl is no JSON"),
-        ("raw.jsonl", f'["{SECRET}"]\n', "line 1 of raw.jsonl is no JSON object"),
-        ("raw.parquet", SECRET, "raw.parquet is not well-formed PARQUET"),
+        ("raw.jsonl", f'{{"x": 1}}\n{{"x": {SECRET}}}\n', "raw.jsonl:2: is no JSON"),
+        ("raw.jsonl", f'["{SECRET}"]\n', "raw.jsonl:1: must be a JSON object"),
+        ("raw.parquet", SECRET, "raw.parquet cannot be read as Parquet"),
         ("raw.txt", SECRET, "must end in .csv, .jsonl, .ndjson or .parquet"),
         ("raw.csv", "x,label\n", "has no rows"),
     ],

@@ -1,0 +1,224 @@
+"""What README.md and docs/ say is true: manifests validate, errors read as printed, links lead somewhere.
+
+Conventions of the pages, all in HTML comments on the line before a fenced block:
+
+``<!-- catalog NAME; files: A B -->``  the ``yaml`` blocks of a page with the same NAME are one catalog, next to
+                                       which the files A and B lie (empty: only their being there is looked at)
+``<!-- refused; files: A -->``         the block is a catalog that is refused; the ``console`` block after it
+                                       shows what ``dyff-dagster validate audit.yaml`` prints
+
+A ``yaml`` block with a ``kind:`` and without a comment is a catalog of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.cli import main
+from dyff_dagster.schema.adapters import ADAPTERS
+from dyff_dagster.schema.annotations import ANNOTATIONS, PREFIX
+from dyff_dagster.schema.enumerations import Entities
+from dyff_dagster.sources import import_data
+
+ROOT = Path(__file__).parents[2]
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARK = re.compile(r"<!--\s*(catalog (?P<name>[\w-]+)|refused)(;\s*files:(?P<files>[^>]*?))?\s*-->\n$")
+_CODE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_COMMAND = re.compile(r"(?:^|[\s/'\"`])dyff-dagster +([a-z][a-z-]*)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, text and the mark before it."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    catalog: str | None
+    refused: bool
+    files: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str) -> list[Block]:
+    text = PAGES[page].read_text("utf-8")
+    found = []
+    for match in _FENCE.finditer(text):
+        mark = _MARK.search(text[: match.start()])
+        found.append(
+            Block(
+                page=page,
+                line=text.count("\n", 0, match.start()) + 1,
+                language=match[1],
+                text=match[2],
+                catalog=mark["name"] if mark else None,
+                refused=bool(mark) and mark is not None and mark["name"] is None,
+                files=tuple((mark["files"] or "").split()) if mark else (),
+            )
+        )
+    return found
+
+
+def catalogs() -> dict[str, list[Block]]:
+    """The blocks of each catalog that must be valid, by page and name (or line)."""
+    found: dict[str, list[Block]] = {}
+    for page in PAGES:
+        for block in blocks(page):
+            if (
+                block.language == "yaml"
+                and re.search(r"^\s*kind:", block.text, re.MULTILINE)
+                and not block.refused
+            ):
+                found.setdefault(f"{page}#{block.catalog or block.line}", []).append(block)
+    return found
+
+
+def refusals() -> dict[str, tuple[Block, Block]]:
+    """Each refused catalog with the block that shows what is printed."""
+    return {
+        block.place: (block, following)
+        for page in PAGES
+        for block, following in zip(blocks(page), blocks(page)[1:], strict=False)
+        if block.refused
+    }
+
+
+def write_files(directory: Path, parts: list[Block]) -> None:
+    for block in parts:
+        for name in block.files:
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
+CATALOGS, REFUSALS = catalogs(), refusals()
+
+
+def test_the_readme_and_the_manifests_page_have_catalogs() -> None:
+    assert {place.partition("#")[0] for place in CATALOGS} >= {"README.md", "docs/manifests.md"}
+    assert REFUSALS
+
+
+@pytest.mark.parametrize("place", CATALOGS)
+def test_manifests_on_the_pages_are_valid(place: str, tmp_path: Path) -> None:
+    parts = CATALOGS[place]
+    write_files(tmp_path, parts)
+    if place.startswith("README.md"):
+        # The page goes on from this import.
+        import_data(
+            ROOT / "examples/own_endpoint/questions.jsonl", account="me", withhold=["answer"], out=tmp_path
+        )
+    (tmp_path / "audit.yaml").write_text("\n---\n".join(block.text for block in parts))
+    assert Catalog.load(tmp_path).warnings == []
+
+
+def test_the_manifests_page_has_every_kind(tmp_path: Path) -> None:
+    text = "\n".join(block.text for block in CATALOGS["docs/manifests.md#audit"])
+    shown = set(re.findall(r"^kind: (\w+)$", text, re.MULTILINE))
+    assert shown == {str(kind) for kind in Entities} - {"Account", "Analysis"}
+
+
+@pytest.mark.parametrize("place", REFUSALS)
+def test_errors_on_the_pages_are_those_that_are_printed(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, console = REFUSALS[place]
+    write_files(tmp_path, [manifest])
+    (tmp_path / "audit.yaml").write_text(manifest.text)
+    monkeypatch.chdir(tmp_path)
+    command, _, shown = console.text.partition("\n")
+    assert command == "$ dyff-dagster validate audit.yaml"
+    result = CliRunner().invoke(main, ["validate", "audit.yaml"])
+    assert result.exit_code == 1
+    assert shown.splitlines() == result.output.splitlines()
+
+
+def test_every_annotation_is_on_the_manifests_page() -> None:
+    text = PAGES["docs/manifests.md"].read_text("utf-8")
+    table = text.partition("## Annotations")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in _CODE.findall(row)) == sorted(ANNOTATIONS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_annotations_that_a_page_names_are_there(page: str) -> None:
+    named = re.findall(rf"(?<![\w/.]){PREFIX}([a-z][a-z-]*)", PAGES[page].read_text("utf-8"))
+    # `dyff-dagster/wdbc-logreg` is a model's repository in the example.
+    assert set(named) - {"wdbc-logreg"} <= ANNOTATIONS
+
+
+def test_every_adapter_is_on_its_page() -> None:
+    headings = re.findall(r"^## (\w+)$", PAGES["docs/adapters.md"].read_text("utf-8"), re.MULTILINE)
+    assert set(ADAPTERS) <= set(headings)
+
+
+def test_every_verb_is_on_the_page_of_the_command() -> None:
+    headings = re.findall(r"^## ([\w-]+)$", PAGES["docs/command.md"].read_text("utf-8"), re.MULTILINE)
+    assert set(headings) == set(main.commands)
+
+
+def commands(page: str) -> list[str]:
+    """Everything on a page that is written as code and may be a command line of ours."""
+    text = PAGES[page].read_text("utf-8")
+    prose = _FENCE.sub("", text)
+    lines = [
+        line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()
+    ]
+    return _CODE.findall(prose) + [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_on_the_pages_exist(page: str) -> None:
+    for line in commands(page):
+        for verb in _COMMAND.findall(line):
+            assert verb in main.commands, f"{page}: `{line}` has no such verb"
+            rest = shlex.split(line.partition(verb)[2].partition(" #")[0])
+            known = {name for option in _options(main.commands[verb]) for name in option.opts}
+            assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= known, (
+                f"{page}: `{line}`"
+            )
+
+
+def _options(command: click.Command) -> list[click.Parameter]:
+    return command.get_params(click.Context(command))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: Counter[str] = Counter()
+    names = set()
+    text = _FENCE.sub("", page.read_text("utf-8"))
+    for heading in re.findall(r"^#{1,6} +(.+?)\s*$", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        names.add(f"{slug}-{found[slug]}" if found[slug] else slug)
+        found[slug] += 1
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in _LINK.findall(_FENCE.sub("", PAGES[page].read_text("utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PAGES[page].parent / path).resolve() if path else PAGES[page]
+        assert file.exists(), f"{page} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(file), (
+            f"{page} links to {target}, and there is no such heading"
+        )
