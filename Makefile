@@ -12,7 +12,7 @@ UI_PORT ?= 3000
 export DAGSTER_DISABLE_TELEMETRY ?= yes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test lint format clean
+.PHONY: help install demo ui test pictures lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, 
 
 test: $(VENV)/.installed ## run the tests
 	$(BIN)/python -m pytest
+
+pictures: $(VENV)/.installed ## take the README's pictures anew (needs chromium)
+	$(BIN)/python docs/images/make.py
 
 lint: $(VENV)/.installed ## check style, types and layers
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ def launched_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launche
     """Every computable asset of the small audit, materialized as the UI's button does it."""
     directory = tmp_path_factory.mktemp("launched")
     project = small_project(directory / "project")
-    environment = servers.environment(directory / "home", DYFF_CATALOG="catalog")
+    environment = servers.environment(directory / "home", DYFF_CATALOG="catalog", DYFF_EXECUTOR="in_process")
     with servers.webserver(project, environment, directory / "webserver.log", launches=True) as server:
         data = server.graphql("{ assetNodes { isMaterializable assetKey { path } } }")
         assets = [node["assetKey"]["path"] for node in data["assetNodes"] if node["isMaterializable"]]

@@ -7,11 +7,17 @@ Conventions of the pages, all in HTML comments on the line before a fenced block
 ``<!-- refused; files: A -->``         the block is a catalog that is refused; the ``console`` block after it
                                        shows what ``dyff-dagster validate audit.yaml`` prints
 
-A ``yaml`` block with a ``kind:`` and without a comment is a catalog of its own.
+A ``yaml`` block with a ``kind:`` and without a comment is a catalog of its own. In docs/adapters.md a ``json``
+block is an adapter, and the ``text`` block after it has what goes ``in:`` and comes ``out:`` (or is the
+``error:``). A ``python`` block compiles; one with ``print(…)  # OUTPUT`` that needs no store prints that.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
+import json
 import re
 import shlex
 from collections import Counter
@@ -24,9 +30,10 @@ from click.testing import CliRunner
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.cli import main
-from dyff_dagster.schema.adapters import ADAPTERS
+from dyff_dagster.schema.adapters import ADAPTERS, create_adapter
 from dyff_dagster.schema.annotations import ANNOTATIONS, PREFIX
 from dyff_dagster.schema.enumerations import Entities
+from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.sources import import_data
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +101,7 @@ def refusals() -> dict[str, tuple[Block, Block]]:
     return {
         block.place: (block, following)
         for page in PAGES
-        for block, following in zip(blocks(page), blocks(page)[1:], strict=False)
+        for block, following in itertools.pairwise(blocks(page))
         if block.refused
     }
 
@@ -168,9 +175,46 @@ def test_every_adapter_is_on_its_page() -> None:
     assert set(ADAPTERS) <= set(headings)
 
 
+def adapter_examples() -> list[tuple[Block, Block]]:
+    page = blocks("docs/adapters.md")
+    return [(a, b) for a, b in itertools.pairwise(page) if a.language == "json" and b.language == "text"]
+
+
+@pytest.mark.parametrize("example", adapter_examples(), ids=lambda example: example[0].place)
+def test_adapters_do_what_their_page_shows(example: tuple[Block, Block]) -> None:
+    specification, shown = example
+    adapter = create_adapter(json.loads(specification.text))
+    said: list[str] = []
+    for line in shown.text.splitlines():
+        if line.startswith("in:"):
+            said.append(line)
+            try:
+                said += [f"out: {json.dumps(made)}" for made in adapter([json.loads(line[3:])])]
+            except DyffError as error:
+                said.append(f"error: {error}")
+    assert said == shown.text.splitlines()
+
+
 def test_every_verb_is_on_the_page_of_the_command() -> None:
     headings = re.findall(r"^## ([\w-]+)$", PAGES["docs/command.md"].read_text("utf-8"), re.MULTILINE)
     assert set(headings) == set(main.commands)
+
+
+PYTHON = {block.place: block for page in PAGES for block in blocks(page) if block.language == "python"}
+
+
+@pytest.mark.parametrize("place", PYTHON)
+def test_python_on_the_pages_does_what_it_says(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PYTHON[place].text
+    code = compile(text, place, "exec")
+    expected = re.findall(r"^print\(.*\)  # (.+)$", text, re.MULTILINE)
+    if not expected or "dyff-storage" in text:
+        return
+    monkeypatch.chdir(ROOT)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, {"__name__": "page"})
+    assert out.getvalue().splitlines() == expected
 
 
 def commands(page: str) -> list[str]:

@@ -1,0 +1,103 @@
+"""Take the README's pictures of the example audit in Dagster's UI: `make pictures`.
+
+The example is audited in a temporary directory, the UI is opened in chromium, and two PNG files are written
+beside this script. Look at them before you commit them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import FloatRect, Page, ViewportSize, sync_playwright
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from tests import servers  # noqa: E402  (the tests know how to start everything)
+
+WINDOW: ViewportSize = {"width": 1600, "height": 1000}
+MARGIN = 8
+
+
+def main() -> None:
+    """Audit the example and take its pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser")
+    parser.add_argument("--out", type=Path, default=HERE, help="where the pictures go")
+    arguments = parser.parse_args()
+    # A short name: the picture shows where the page is.
+    with tempfile.TemporaryDirectory(prefix="dyff-") as name:
+        directory = Path(name)
+        env = servers.environment(directory / "home", DYFF_STORAGE_ROOT=directory / "storage")
+        with servers.pages(directory / "storage", servers.REPOSITORY, env, directory / "pages.log") as url:
+            env["DYFF_PAGES_URL"] = url
+            materialize = ("asset", "materialize", "--select", "*", "-f", "definitions.py")
+            config = ("-c", "examples/run-config.yaml")
+            servers.run(servers.command("dagster", *materialize, *config), servers.REPOSITORY, env)
+            with servers.webserver(servers.REPOSITORY, env, directory / "webserver.log") as server:
+                take(server.url, arguments.chromium, arguments.out)
+
+
+def take(url: str, chromium: str, out: Path) -> None:
+    """Take both pictures.
+
+    Args:
+        url: Dagster's web server.
+        chromium: The browser.
+        out: Directory of the pictures.
+    """
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(viewport=WINDOW, color_scheme="light", locale="en-GB")
+        asset_graph(page, url, out / "asset-graph.png")
+        safety_case(page, url, out / "safety-case.png")
+        browser.close()
+
+
+def asset_graph(page: Page, url: str, to: Path) -> None:
+    """The graph alone, as large as it gets: without the navigation and the list of assets."""
+    page.goto(f"{url}/asset-groups")
+    page.get_by_role("button", name="Hide navigation").click()
+    # Whether the list is hidden is remembered, and only a fresh page fits the graph to its room.
+    page.get_by_role("button", name="panel_show_right").click()
+    page.reload()
+    nodes = page.locator("svg foreignObject").filter(has_text="wdbc-")
+    nodes.first.wait_for()
+    page.wait_for_load_state("networkidle")
+    boxes = [box for node in nodes.all() if (box := node.bounding_box())]
+    left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
+    right = max(box["x"] + box["width"] for box in boxes)
+    bottom = max(box["y"] + box["height"] for box in boxes)
+    page.screenshot(path=to, clip=around(left, top, right, bottom))
+
+
+def safety_case(page: Page, url: str, to: Path) -> None:
+    """The safety case's asset, from its name to the links to its pages, without the column at the right."""
+    page.set_viewport_size({"width": WINDOW["width"], "height": 2 * WINDOW["height"]})
+    page.goto(f"{url}/assets/safetycases/wdbc-safety-case")
+    # Of each score the table says what three rows of numbers say to Dagster's plots.
+    page.get_by_placeholder("Filter metadata keys").fill("dyff/")
+    page.keyboard.press("Tab")
+    page.get_by_text("score/sensitivity", exact=True).wait_for(state="hidden")
+    page.wait_for_load_state("networkidle")
+    last = page.locator("tr").filter(has=page.get_by_text("dyff/notebook", exact=True)).bounding_box()
+    beside = page.get_by_text("Definition", exact=True).bounding_box()
+    title = page.get_by_text("Overview", exact=True).last.bounding_box()
+    assert last is not None and beside is not None and title is not None  # noqa: S101
+    page.screenshot(
+        path=to, clip=around(title["x"], MARGIN, beside["x"] - 80, last["y"] + last["height"] - MARGIN)
+    )
+
+
+def around(left: float, top: float, right: float, bottom: float) -> FloatRect:
+    """A rectangle with a margin; all in pixels."""
+    x, y = max(0.0, left - MARGIN), max(0.0, top - MARGIN)
+    return {"x": x, "y": y, "width": right + MARGIN - x, "height": bottom + MARGIN - y}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What a person sees: Dagster's pages of the example audit, and ours that they link to, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from dyff_dagster import Catalog
+from dyff_dagster.orchestration.selection import is_declared_only
+from tests import servers
+from tests.conftest import MaterializedExample
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.ui,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A browser's profile, what it asks for and what its pages complain of."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.hosts: set[str | None] = set()
+        self.complaints: list[str] = []
+        context.set_default_timeout(30_000)
+        context.on("request", lambda request: self._asked(request.url))
+        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        context.on("console", self._said)
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(("data:", "blob:")):
+            self.hosts.add(urlsplit(url).hostname)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # The browser itself asks for a favicon, once an address; no page of ours names one.
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            self.complaints.append(message.text)
+
+    def page(self, url: str) -> Page:
+        page = self.context.new_page()
+        page.goto(url)
+        return page
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    visit = Visit(context)
+    yield visit
+    context.close()
+    assert visit.hosts == {"127.0.0.1"}
+    assert visit.complaints == []
+
+
+@pytest.fixture
+def page_url(materialized_example: MaterializedExample) -> str:
+    return f"{materialized_example.pages_url}/wdbc-safety-case/"
+
+
+def undecoded_images(page: Page) -> list[str]:
+    """Beginnings of the sources of images that a browser could not decode."""
+    broken: list[str] = page.evaluate(
+        "[...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.src.slice(0, 40))"
+    )
+    return broken
+
+
+def test_the_graph_shows_every_entity_and_which_of_them_are_there(
+    visit: Visit, example_webserver: servers.Webserver
+) -> None:
+    catalog = Catalog.load(servers.EXAMPLE)
+    page = visit.page(f"{example_webserver.url}/asset-groups")
+    for entity_id in catalog.entities:
+        listed = page.get_by_role("button", name=re.compile(rf" {re.escape(entity_id)}$"))
+        expect(listed).to_be_visible()
+    computed = [e for e in catalog.entities.values() if not is_declared_only(e)]
+    expect(page.get_by_role("button").get_by_label("run_success")).to_have_count(len(computed))
+    expect(page.get_by_text(f"Materialize all ({len(computed)})")).to_be_visible()
+
+
+def test_the_safety_cases_asset_shows_scores_and_leads_to_its_page(
+    visit: Visit, example_webserver: servers.Webserver, materialized_example: MaterializedExample
+) -> None:
+    page = visit.page(f"{example_webserver.url}/assets/safetycases/wdbc-safety-case")
+    expect(page.get_by_role("heading", name="Does it find the cancers?")).to_be_visible()
+    expect(page.get_by_text("score/sensitivity", exact=True)).to_be_visible()
+    expect(page.get_by_text("0.9154929577464789")).to_be_visible()
+    expect(page.get_by_text("Both thresholds that were fixed beforehand are met")).to_be_visible()
+
+    commit = materialized_example.store.current("wdbc-safety-case")
+    assert commit is not None
+    href = f"{materialized_example.pages_url}/wdbc-safety-case/{commit.data_version}/"
+    with visit.context.expect_page() as opened:
+        page.locator(f'a[href="{href}"]').first.click()
+    expect(opened.value.get_by_role("heading", level=1, name="Does it find the cancers?")).to_be_visible()
+    assert opened.value.url == href
+
+
+def test_the_checks_of_a_safety_case_are_seen_with_their_numbers(
+    visit: Visit, example_webserver: servers.Webserver
+) -> None:
+    page = visit.page(f"{example_webserver.url}/assets/safetycases/wdbc-safety-case?view=checks")
+    expect(page.get_by_text("The author demands lower(auc) >= 0.95.")).to_be_visible()
+    expect(page.get_by_text("Passed", exact=True).first).to_be_visible()
+
+
+def test_a_safety_cases_page_is_whole(visit: Visit, page_url: str) -> None:
+    page = visit.page(page_url)
+    expect(page).to_have_title("Safety case for a breast cancer classifier")
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    expect(page.get_by_text("Both thresholds that were fixed beforehand are met").first).to_be_visible()
+    expect(page.get_by_text("wdbc-logreg-eval").first).to_be_visible()
+    assert page.locator("img").count() >= 4
+    assert undecoded_images(page) == []
+    # On a wide window nothing is cut off or has to be pushed sideways.
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_an_executed_notebooks_page_shows_code_and_figures(visit: Visit, page_url: str) -> None:
+    page = visit.page(page_url)
+    page.goto(f"{page.url}notebook")
+    expect(page.get_by_text("executed notebook").first).to_be_visible()
+    expect(page.get_by_text("from dyff_dagster import AnalysisContext").first).to_be_visible()
+    assert page.locator("img").count() >= 4
+    assert undecoded_images(page) == []
+
+
+def test_the_list_of_pages_leads_to_each(visit: Visit, materialized_example: MaterializedExample) -> None:
+    page = visit.page(materialized_example.pages_url)
+    page.get_by_role("link", name="Safety case for a breast cancer classifier").click()
+    expect(page.get_by_role("heading", level=1, name="Does it find the cancers?")).to_be_visible()
+
+
+def test_a_safety_cases_page_can_be_printed(visit: Visit, page_url: str) -> None:
+    page = visit.page(page_url)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4 at 96 dots an inch
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert undecoded_images(page) == []
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF-")
+    assert printed.count(b"/Type /Page\n") + printed.count(b"/Type/Page\n") >= 2
+
+
+def test_a_narrow_window_shows_the_page_without_pushing_it_sideways(visit: Visit, page_url: str) -> None:
+    page = visit.page(page_url)
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
