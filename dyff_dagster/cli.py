@@ -86,7 +86,7 @@ def validate(path: str | None, catalog: str, as_json: bool) -> None:
 @main.command("import-data")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--id", "entity_id", help="Id of the data set; default: the file's name.")
-@click.option("--name", help="A name for people; default: the id.")
+@click.option("--name", help="A name for people; default: the file's name.")
 @click.option("--account", required=True, help="The account that owns the data set.")
 @click.option(
     "--withhold",
@@ -176,7 +176,9 @@ def open_page(entity_id: str, storage: str) -> None:
     if commit is None:
         raise DyffError(f"{entity_id} was never materialized in {store.root}: materialize it first")
     if commit.facts.page is None:
-        raise DyffError(f"{entity_id} is a {commit.kind} and has no page: its files are in {commit.path}")
+        raise DyffError(
+            f"{entity_id} is of kind {commit.kind} and has no page: its files are in {commit.path}"
+        )
     base = os.environ.get("DYFF_PAGES_URL")
     page = commit.path / commit.facts.page
     if base:
@@ -185,6 +187,21 @@ def open_page(entity_id: str, storage: str) -> None:
         url = local_path(page).as_uri() if store.local else str(page)
     click.echo(url)
     click.launch(url)
+
+
+@main.command()
+@click.argument("entity_id", metavar="ID")
+@_storage_option
+def terminate(entity_id: str, storage: str) -> None:
+    """End the InferenceSession ID that runs on this machine, before its deadline."""
+    from dyff_dagster.sessions import end_session
+    from dyff_dagster.store import local_path
+
+    store = _store(storage)
+    if not store.local:
+        raise DyffError(f"{store.root} is no local directory: a session is ended where it was started")
+    ended = end_session(local_path(store.working(entity_id)) / "session")
+    click.echo(f"{entity_id}: ended" if ended else f"{entity_id}: no session runs")
 
 
 @main.command("serve-pages")

@@ -1,6 +1,6 @@
-"""Take the README's pictures of the example audit in Dagster's UI: `make pictures`.
+"""Take the README's pictures of the example audit: `make pictures`.
 
-The example is audited in a temporary directory, the UI is opened in chromium, and two PNG files are written
+The example is audited in a temporary directory, the UI is opened in chromium, and three PNG files are written
 beside this script. Look at them before you commit them.
 """
 
@@ -38,14 +38,15 @@ def main() -> None:
             config = ("-c", "examples/run-config.yaml")
             servers.run(servers.command("dagster", *materialize, *config), servers.REPOSITORY, env)
             with servers.webserver(servers.REPOSITORY, env, directory / "webserver.log") as server:
-                take(server.url, arguments.chromium, arguments.out)
+                take(server.url, url, arguments.chromium, arguments.out)
 
 
-def take(url: str, chromium: str, out: Path) -> None:
-    """Take both pictures.
+def take(url: str, pages: str, chromium: str, out: Path) -> None:
+    """Take all pictures.
 
     Args:
         url: Dagster's web server.
+        pages: The page server.
         chromium: The browser.
         out: Directory of the pictures.
     """
@@ -54,7 +55,8 @@ def take(url: str, chromium: str, out: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         page = browser.new_page(viewport=WINDOW, color_scheme="light", locale="en-GB")
         asset_graph(page, url, out / "asset-graph.png")
-        safety_case(page, url, out / "safety-case.png")
+        asset_page(page, url, out / "asset-page.png")
+        safety_case(page, pages, out / "safety-case.png")
         browser.close()
 
 
@@ -75,22 +77,33 @@ def asset_graph(page: Page, url: str, to: Path) -> None:
     page.screenshot(path=to, clip=around(left, top, right, bottom))
 
 
-def safety_case(page: Page, url: str, to: Path) -> None:
-    """The safety case's asset, from its name to the links to its pages, without the column at the right."""
+def asset_page(page: Page, url: str, to: Path) -> None:
+    """The safety case's asset, from its name to its plot, without the column at the right."""
     page.set_viewport_size({"width": WINDOW["width"], "height": 2 * WINDOW["height"]})
     page.goto(f"{url}/assets/safetycases/wdbc-safety-case")
-    # Of each score the table says what three rows of numbers say to Dagster's plots.
-    page.get_by_placeholder("Filter metadata keys").fill("dyff/")
-    page.keyboard.press("Tab")
-    page.get_by_text("score/sensitivity", exact=True).wait_for(state="hidden")
+    last_row = page.locator("tr").filter(has=page.get_by_text("dyff/scores", exact=True))
+    last_row.wait_for()
     page.wait_for_load_state("networkidle")
-    last = page.locator("tr").filter(has=page.get_by_text("dyff/notebook", exact=True)).bounding_box()
+    last = last_row.bounding_box()
     beside = page.get_by_text("Definition", exact=True).bounding_box()
     title = page.get_by_text("Overview", exact=True).last.bounding_box()
     assert last is not None and beside is not None and title is not None  # noqa: S101
     page.screenshot(
         path=to, clip=around(title["x"], MARGIN, beside["x"] - 80, last["y"] + last["height"] - MARGIN)
     )
+
+
+def safety_case(page: Page, pages: str, to: Path) -> None:
+    """The middle of the page itself: thresholds, scores with their intervals, and who was missed."""
+    page.set_viewport_size({"width": 860, "height": 1000})
+    page.goto(f"{pages}/wdbc-safety-case/")
+    page.wait_for_load_state("networkidle")
+    first = page.get_by_role("heading", name="Scores").first.bounding_box()
+    last = page.get_by_role("heading", name="Ranking: the ROC curve").bounding_box()
+    figure = page.locator("img").nth(1).bounding_box()
+    assert first is not None and last is not None and figure is not None  # noqa: S101
+    bottom = figure["y"] + figure["height"] + 3 * MARGIN
+    page.screenshot(path=to, full_page=True, clip=around(40, first["y"], 820, bottom))
 
 
 def around(left: float, top: float, right: float, bottom: float) -> FloatRect:

@@ -16,10 +16,12 @@ from dyff_dagster.analysis.errors import (
     UnknownKeyword,
     WrongRow,
 )
+from dyff_dagster.analysis.html import PAGE_FORMAT
 from dyff_dagster.analysis.run import run
 from dyff_dagster.analysis.statistics import Estimate
 
 __all__ = [
+    "PAGE_FORMAT",
     "AnalysisContext",
     "AnalysisError",
     "AnalysisTimeout",

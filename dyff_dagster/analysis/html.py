@@ -33,6 +33,10 @@ FORMS = (
 """Forms of an output that need no script; of several the first is shown."""
 
 
+PAGE_FORMAT = "1"
+"""Count it up when the look of pages changes: pages that were made before are then out of date."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """A line of a page's provenance: ``role`` of an ``entity``, its ``name``, and the ``version`` that was read."""

@@ -121,6 +121,22 @@ _RULES: dict[str, _Rule] = {
 }
 
 
+_WITHOUT_EFFECT = frozenset(
+    {
+        "accept",
+        "reuse",
+        "max-requests",
+        "max-cost",
+        "max-seconds",
+        "prices",
+        "answer-rules",
+        "rubric",
+        "automation",
+    }
+)
+"""Annotations that are checked and kept and that nothing in this release acts on."""
+
+
 def withheld_fields(value: str) -> list[str]:
     """The field names of a ``withhold`` annotation; an empty value withholds nothing."""
     return [name.strip() for name in value.split(",") if name.strip()]
@@ -171,6 +187,11 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
         entry.annotation_places,
         lambda location, message: findings.error(entry, location, message),
     )
+    for annotation in entity.annotations:
+        name = annotation.key.removeprefix(PREFIX)
+        if name != annotation.key and name in _WITHOUT_EFFECT and annotation.value != "manual":
+            location = entry.annotation_places.get(annotation.key, ("annotations",))
+            findings.warn(entry, location, "has no effect in this release; do not rely on it")
     uploaded = isinstance(entity, Model) and entity.source.kind == ModelSourceKinds.Upload
     if isinstance(entity, Model) and not uploaded and entry.annotation("files") is not None:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")

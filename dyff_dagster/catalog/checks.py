@@ -13,6 +13,7 @@ from dyff_dagster.catalog.references import check_references
 from dyff_dagster.schema.adapters import create_adapter, create_pipeline
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
+    Audit,
     Dataset,
     DataSource,
     DataSources,
@@ -26,6 +27,7 @@ from dyff_dagster.schema.platform import (
     Model,
     ModelArtifactKind,
     ModelSourceKinds,
+    Report,
     SafetyCase,
     SchemaAdapter,
 )
@@ -83,6 +85,9 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
                 f"'{entity.sourceKind}' is no kind of data source; {suggestion(entity.sourceKind, names)}"
             )
             findings.error(entry, ("sourceKind",), message)
+        elif isinstance(entity, Audit | Report):
+            message = f"entities of kind {entity.kind} are checked and cannot be computed by this release"
+            findings.warn(entry, ("kind",), message)
 
 
 def _check_case(known: Mapping[str, str], entries: Mapping[str, Entry], findings: Findings) -> None:

@@ -50,7 +50,8 @@ def parse_max_failed_rows(text: str | None) -> float:
         value = float(text)
     except ValueError:
         value = -1
-    if value < 0 or (value >= 1 and value != int(value)):
+    is_count = text.strip().isdigit()
+    if value < 0 or (not is_count and value >= 1):
         raise EvaluationError(
             f"dyff-dagster/max-failed-rows is {text!r}: it must be a count such as 5 or a fraction such as 0.01"
         )

@@ -110,6 +110,11 @@ class Parts:
         names = self.store.working_names(self.entity_id, self._directory)
         return [name for name in names if name.endswith(".parquet") and name not in self.ignored]
 
+    def retire(self) -> None:
+        """Remove the ignored parts: what was asked again, and committed, has taken their place."""
+        for name in self.ignored:
+            self.store.remove_working(self.entity_id, f"{self._directory}/{name}")
+
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The parts that are there, one at a time.
 

@@ -141,9 +141,11 @@ def run(
             completeness=completeness,
             notes={"takenUp": taken_up, **_summary(tally)},
         )
-        return draft.commit(
+        commit = draft.commit(
             entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
         )
+    parts.retire()
+    return commit
 
 
 def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Request]]:
@@ -183,7 +185,7 @@ def _incomplete(entity: Evaluation, missing: int, tally: Tally, store: Store) ->
             f"{entity.id}: {missing} rows have no answer after every one was asked for: "
             "the data set changed under this run; start it again"
         )
-    row = tally.failed[0]
+    row = min(tally.failed, key=lambda row: (row.index, row.replication))
     return (
         f"{entity.id}: {missing} of the answers are missing, the first is row {row.index}, replication "
         f"{row.replication}, because {row.error} ({row.attempts} attempts); all are listed in "
@@ -220,7 +222,8 @@ def _write_summary(store: Store, entity: Evaluation, tally: Tally) -> None:
     errors = dict(before.get("errors", {}))
     for kind, number in tally.errors.items():
         errors[kind] = errors.get(kind, 0) + number
-    now.update(errors=errors, tokens=before.get("tokens", 0), cost=before.get("cost", 0.0))
+    # Tokens and cost are CONTRACT's names; null, not 0, says that nobody counted them.
+    now.update(errors=errors, tokens=before.get("tokens"), cost=before.get("cost"))
     now["runs"] = before.get("runs", 0) + 1
     store.put_working(entity.id, "summary.json", json.dumps(now, indent=1).encode())
 

@@ -15,6 +15,10 @@ _IMAGE_LIMIT = 200_000
 """Bytes of a plot that may go into the event log, where every reader of the page loads it."""
 
 
+_MOST_FILES = 100
+"""Files that are listed with their digests; the commit's record has all of them."""
+
+
 def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> dict[str, Any]:
     """Metadata of a materialization: scores as plain numbers, counts, columns, digests, links, a plot.
 
@@ -24,23 +28,17 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
         pages_url: Where pages are served, or None: then paths are shown.
     """
     facts = commit.facts
-    metadata: dict[str, Any] = {
-        "dyff/data_version": commit.data_version,
-        "dyff/input_digest": commit.input_digest,
-        "dyff/reused": reused,
-        "dyff/commit": commit.sequence,
-        "dagster/uri": str(commit.path),
-    }
-    if facts.rows is not None:
-        metadata["dagster/row_count"] = facts.rows
-    if facts.columns:
-        metadata["dagster/column_schema"] = dg.TableSchema(
-            columns=[_column(column) for column in facts.columns]
-        )
-    for score in facts.scores:
-        metadata.update(_score(score))
+    metadata: dict[str, Any] = {}
+    # In the order that a reader wants them: Dagster keeps it.
+    if facts.conclusion:
+        metadata["dyff/conclusion"] = dg.MetadataValue.md(facts.conclusion)
+    metadata.update(_links(commit, pages_url))
     if facts.scores:
         metadata["dyff/scores"] = dg.MetadataValue.md(score_table(facts.scores))
+    if facts.figure is not None and (plot := _plot(commit, facts.figure)):
+        metadata["dyff/plot"] = dg.MetadataValue.md(plot)
+    if facts.rows is not None:
+        metadata["dagster/row_count"] = facts.rows
     if facts.completeness is not None:
         metadata["dyff/answered"] = facts.completeness.answered
         metadata["dyff/asked"] = facts.completeness.expected
@@ -48,22 +46,29 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
         metadata["dyff/sent_fields"] = ", ".join(facts.sent_fields) or "(none)"
     if facts.withheld is not None:
         metadata["dyff/withheld_fields"] = ", ".join(facts.withheld) or "(none)"
-    if facts.conclusion:
-        metadata["dyff/conclusion"] = dg.MetadataValue.md(facts.conclusion)
-    metadata.update(_links(commit, pages_url))
-    if facts.figure is not None and (plot := _plot(commit, facts.figure)):
-        metadata["dyff/plot"] = dg.MetadataValue.md(plot)
     for name, value in facts.notes.items():
         if isinstance(value, dict | list):
             metadata[f"dyff/{name}"] = dg.MetadataValue.json(value)
         elif value is not None:
             metadata[f"dyff/{name}"] = value
+    for score in facts.scores:
+        metadata.update(_score(score))
+    if facts.columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            columns=[_column(column) for column in facts.columns]
+        )
+    metadata["dyff/reused"] = reused
+    metadata["dyff/commit"] = commit.sequence
+    metadata["dyff/data_version"] = commit.data_version
+    metadata["dyff/input_digest"] = commit.input_digest
+    metadata["dyff/inputs"] = dg.MetadataValue.json(dict(commit.inputs))
+    metadata["dagster/uri"] = str(commit.path)
     if commit.files:
-        metadata["dyff/files"] = dg.MetadataValue.table(
-            records=[
-                dg.TableRecord({"file": name, "bytes": digest.size, "sha256": digest.sha256})
-                for name, digest in sorted(commit.files.items())[:50]
-            ]
+        metadata["dyff/files"] = dg.MetadataValue.json(
+            {
+                name: {"sha256": digest.sha256, "md5": digest.md5, "bytes": digest.size}
+                for name, digest in sorted(commit.files.items())[:_MOST_FILES]
+            }
         )
     return metadata
 

@@ -90,12 +90,25 @@ class Step:
                 current is not None
                 and not force
                 and current.input_digest == inputs.digest
-                and not isinstance(self.entity, InferenceSession)
+                and self._may_be_taken_over(current)
                 and self.store.intact(current)
             ):
                 self.store.repair(current)
                 return current, True
             return self._compute(inputs, force), False
+
+    def _may_be_taken_over(self, current: Commit) -> bool:
+        """Whether a commit of the same inputs may stand for a new one.
+
+        A session may have ended since it was started, so it is looked at each time. An evaluation that was
+        allowed to leave rows unanswered may no longer be.
+        """
+        if isinstance(self.entity, InferenceSession):
+            return False
+        count = current.facts.completeness
+        if isinstance(self.entity, Evaluation) and count is not None:
+            return count.missing <= self._options(self.entity).allowed_failures(count.expected)
+        return True
 
     def inputs(self) -> Inputs:
         """Everything that may change the result, by digest.
@@ -114,8 +127,12 @@ class Step:
         if isinstance(self.entity, Evaluation):
             extras["service"] = self.service_digest(self.service_of(self.entity))
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
+        if isinstance(self.entity, InferenceSession):
+            extras["service"] = self.service_digest(self.service_of(self.entity))
         if isinstance(self.entity, Measurement | SafetyCase):
             extras.update(self._scope_versions(self.entity))
+        if isinstance(self.entity, SafetyCase):
+            extras["page"] = analysis.PAGE_FORMAT
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
 
     def upstream(self, entity_id: str) -> Commit:
@@ -263,7 +280,14 @@ class Step:
         def session() -> AbstractContextManager[Session]:
             if entity.inferenceSessionReference is not None:
                 running = local_path(self.store.working(entity.inferenceSessionReference)) / "session"
-                return nullcontext(attach_session(running, service, headers=self._headers(service)))
+                return nullcontext(
+                    attach_session(
+                        running,
+                        service,
+                        headers=self._headers(service),
+                        fingerprint=inputs.extras["service"],
+                    )
+                )
             return open_session(
                 service,
                 session_id=entity.id,
@@ -284,12 +308,16 @@ class Step:
             service_digest=inputs.extras["service"],
             session=session,
             withheld=self.withheld(entity),
-            options=evaluation.EvaluationOptions(
-                max_failed_rows=parse_max_failed_rows(self.catalog.annotation(entity.id, "max-failed-rows"))
-            ),
+            options=self._options(entity),
             progress=self.progress,
             run_id=self.run_id,
             fresh=force,
+        )
+
+    def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
+        """What the author says about how the evaluation is run."""
+        return evaluation.EvaluationOptions(
+            max_failed_rows=parse_max_failed_rows(self.catalog.annotation(entity.id, "max-failed-rows"))
         )
 
     def _start(self, entity: InferenceSession, inputs: Inputs) -> Commit:
@@ -301,6 +329,7 @@ class Step:
             directory=local_path(self.store.working(entity.id)) / "session",
             default_lifetime=timedelta(hours=24),
             startup_timeout=self.startup_timeout,
+            fingerprint=inputs.extras["service"],
             progress=self.progress,
         )
         facts = Facts(notes={"urls": list(state.urls), "expires": state.deadline.isoformat()})

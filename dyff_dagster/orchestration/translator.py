@@ -120,19 +120,23 @@ def kinds_of(entity: DyffEntity) -> set[str]:
 
 
 def description_of(data: DyffTranslatorData) -> str | None:
-    """Its documentation, else its description, else its name."""
+    """Its documentation, else its name and description, else a sentence about what it does.
+
+    The first line is plain text: lists of assets show it as it stands.
+    """
     entity = data.entity
     documentation = data.catalog.documentation.get(entity.id)
     if documentation is not None:
-        parts = [
-            documentation.title and f"## {documentation.title}",
-            documentation.summary,
-            documentation.fullPage,
-        ]
-        if text := "\n\n".join(part for part in parts if part):
-            return text
-    name, description = getattr(entity, "name", None), getattr(entity, "description", None)
-    return "\n\n".join(part for part in (name and f"**{name}**", description) if part) or None
+        texts = [documentation.title, documentation.summary, documentation.fullPage]
+    elif isinstance(entity, Evaluation):
+        service = entity.inferenceSession.inferenceService
+        times = "once" if entity.replications == 1 else f"{entity.replications} times"
+        texts = [f"Every row of {entity.dataset}, asked of {service.id} {times}."]
+    elif isinstance(entity, InferenceSession):
+        texts = [f"{entity.inferenceService.name}, running until its deadline."]
+    else:
+        texts = [getattr(entity, "name", None), getattr(entity, "description", None)]
+    return "\n\n".join(text for text in texts if text) or None
 
 
 def tags_of(entity: DyffEntity) -> dict[str, str]:

@@ -33,7 +33,7 @@ class SessionState:
         session_id: The InferenceSession's id.
         service: The service's name.
         spec_digest: Of the session's spec; a session with another one is not taken over.
-        service_digest: Of the service's spec; an evaluation of another one must not use this session.
+        service_digest: Of the service as it was started; an evaluation of another one must not use this session.
         urls: Where to POST requests to, one full URL per replica.
         replicas: What runs; empty for a hosted service.
         started: When it was ready.

@@ -50,6 +50,7 @@ def start_session(
     default_lifetime: timedelta = timedelta(hours=24),
     startup_timeout: float = 120.0,
     grace: float = GRACE,
+    fingerprint: str | None = None,
     progress: Progress = no_progress,
 ) -> SessionState:
     """Have a session run until its deadline, and return when all of its replicas answer.
@@ -61,6 +62,8 @@ def start_session(
     :param cwd: the directory of the service's manifest.
     :param directory: a local directory of this session's own; it is made if need be.
     :param default_lifetime: how long it lives from now on when the entity has no ``expires``.
+    :param fingerprint: digest of all that decides what the service answers, its code and its model's bytes
+        included; None: of its spec alone. A session that runs with another one is not taken over.
     :raises SessionError: when it has expired already, cannot be run here, fails or is not ready in time, or
         runs on another machine.
     """
@@ -78,7 +81,7 @@ def start_session(
         state = read_session(directory)
         if state is not None:
             _refuse_elsewhere(state)
-            if _is_still_right(state, entity):
+            if _is_still_right(state, entity, fingerprint):
                 progress(f"session {entity.id} runs already", None, None)
                 return state
         _end_all(directory, state)
@@ -87,7 +90,7 @@ def start_session(
             session_id=entity.id,
             service=service.name,
             spec_digest=spec_digest(entity),
-            service_digest=service_digest(service),
+            service_digest=fingerprint or service_digest(service),
             urls=[],
             replicas=[],
             started=datetime.now(UTC),
@@ -126,22 +129,27 @@ def start_session(
 
 
 def attach_session(
-    directory: Path, service: InferenceServiceSpec, *, headers: Mapping[str, str] | None = None
+    directory: Path,
+    service: InferenceServiceSpec,
+    *,
+    headers: Mapping[str, str] | None = None,
+    fingerprint: str | None = None,
 ) -> Session:
     """Use a session that runs already; it goes on running when the caller is done.
 
     :param service: what the caller wants answers of.
     :param headers: sent with every request; ``${VARIABLE}`` is resolved here.
+    :param fingerprint: as :func:`start_session` was given.
     :raises SessionError: when it was not started, has ended, runs elsewhere, or runs another service.
     """
     directory = directory.absolute()
     state = read_session(directory)
     if state is None:
         raise SessionError(f"No session was started in {directory}; materialize the InferenceSession first")
-    if state.service_digest != service_digest(service):
+    if state.service_digest != (fingerprint or service_digest(service)):
         raise SessionError(
-            f"{state.session_id}: the session runs service '{state.service}' as it was specified when it "
-            "started, which is not the service asked for; materialize the InferenceSession again",
+            f"{state.session_id}: the session runs service '{state.service}' as it was when it "
+            "started, and its spec, code or model has changed since; materialize the InferenceSession again",
             session_id=state.session_id,
         )
     _refuse_elsewhere(state)
@@ -195,12 +203,12 @@ def _mock_command(service: InferenceServiceSpec, directory: Path) -> Command:
     )
 
 
-def _is_still_right(state: SessionState, entity: InferenceSession) -> bool:
+def _is_still_right(state: SessionState, entity: InferenceSession, fingerprint: str | None) -> bool:
     """Whether a session is the one that is wanted, and answers."""
     hosted = entity.inferenceService.runner is None
     if (
         state.spec_digest != spec_digest(entity)
-        or state.service_digest != service_digest(entity.inferenceService)
+        or state.service_digest != (fingerprint or service_digest(entity.inferenceService))
         or (not hosted and len(state.replicas) != entity.replicas)
         or (entity.expires is not None and entity.expires != state.deadline)
     ):

@@ -79,7 +79,7 @@ def fetch(
             digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
             data_version = tree_digest(digests)
             facts = Facts(
-                notes={"files": len(digests), "bytes": sum(digest.size for digest in digests.values())}
+                notes={"fileCount": len(digests), "bytes": sum(digest.size for digest in digests.values())}
             )
         return draft.commit(
             entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id

@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,6 +79,10 @@ class Store:
     def get_working(self, entity_id: str, name: str) -> bytes:
         """Read ``ROOT/ID/.dyff/NAME``; FileNotFoundError where there is none."""
         return self._files.read(self.working(entity_id) / name)
+
+    def remove_working(self, entity_id: str, name: str) -> None:
+        """Remove ``ROOT/ID/.dyff/NAME``, if it is there."""
+        self._files.remove(self.working(entity_id) / name)
 
     def working_names(self, entity_id: str, name: str) -> list[str]:
         """What lies in the directory ``ROOT/ID/.dyff/NAME``, sorted, hidden names left out."""
@@ -170,9 +174,13 @@ class Store:
 
     def intact(self, commit: Commit) -> bool:
         """Whether every file of a version is still there with its size; bytes are not read again."""
-        for name, digest in commit.files.items():
+        return self._all_there(commit.path, commit.files)
+
+    @staticmethod
+    def _all_there(version: UPath, files: Mapping[str, FileDigest]) -> bool:
+        for name, digest in files.items():
             try:
-                if (commit.path / name).stat().st_size != digest.size:
+                if (version / name).stat().st_size != digest.size:
                     return False
             except FileNotFoundError:
                 return False
@@ -191,9 +199,8 @@ class Store:
     def _add_version(self, entity_id: str, data_version: str, draft: Path) -> dict[str, FileDigest]:
         """Make the draft's files a version, unless that version is there already."""
         version = self.working(entity_id) / "versions" / data_version
-        with contextlib.suppress(FileNotFoundError):
-            known = json.loads(self._files.read(version / _FILES))
-            return {name: FileDigest(**digest) for name, digest in known.items()}
+        if (known := self._known_files(version)) is not None:
+            return known
         files = {name: digest_file(draft / name) for name in list_files(draft)}
         for name in files:
             parts = PurePosixPath(name).parts
@@ -203,9 +210,17 @@ class Store:
                 )
             self._files.take(draft / name, version / name)
         listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
-        with contextlib.suppress(FileExistsError):
-            self._files.create(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
+        self._files.put(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
         return files
+
+    def _known_files(self, version: UPath) -> dict[str, FileDigest] | None:
+        """The files of a version that is there whole; None where it is not, or something took one away."""
+        try:
+            listing = json.loads(self._files.read(version / _FILES))
+            files = {name: FileDigest(**digest) for name, digest in listing.items()}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return None
+        return files if self._all_there(version, files) else None
 
     def _commit(
         self,

@@ -57,8 +57,7 @@ class Visit:
             self.hosts.add(urlsplit(url).hostname)
 
     def _said(self, message: ConsoleMessage) -> None:
-        # The browser itself asks for a favicon, once an address; no page of ours names one.
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+        if message.type == "error":
             self.complaints.append(message.text)
 
     def page(self, url: str) -> Page:
