@@ -130,7 +130,6 @@ _WITHOUT_EFFECT = frozenset(
         "max-seconds",
         "prices",
         "answer-rules",
-        "rubric",
         "automation",
     }
 )

@@ -286,6 +286,16 @@ def test_fresh_asks_for_everything_again_and_takes_the_new_answers(tmp_path: Pat
         assert {row["responses"][0]["y"] for row in w.answers(commit)} == {0}
 
 
+def test_what_was_asked_afresh_stays_when_more_is_asked_later(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.run()
+        w.server.behaviour = lambda request, number: (200, json.dumps({"y": 0}).encode())
+        w.run(fresh=True)
+        commit = w.run(make_evaluation(w.server.url, replications=2))
+        assert {row["responses"][0]["y"] for row in w.answers(commit)} == {0}
+        assert len(w.server.requests) == 60
+
+
 def test_a_damaged_part_is_asked_for_again(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         first = w.run()

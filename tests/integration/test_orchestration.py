@@ -174,6 +174,25 @@ def test_force_computes_again(audit: Audit) -> None:
     assert len(audit.requests()) == 2 * asked
 
 
+def test_a_tightened_allowance_asks_for_what_is_missing(audit: Audit) -> None:
+    audit.edit("serve.py", 'if os.path.exists("garbage"):', 'if os.path.exists("garbage") and row["x"] == 3:')
+    audit.edit(
+        "audit.yaml",
+        "workersPerReplica: 2\n",
+        'workersPerReplica: 2\nannotations: {dyff-dagster/max-failed-rows: "2"}\n',
+    )
+    (audit.directory / "garbage").touch()
+    metadata = audit.materialized(audit.run("datasets/rows") and audit.run("evaluations/doubled"))
+    assert metadata["evaluations/doubled"]["dyff/answered"] == 18
+    (audit.directory / "garbage").unlink()
+    asked = len(audit.requests())
+    assert audit.materialized(audit.run("evaluations/doubled"))["evaluations/doubled"]["dyff/reused"] is True
+    audit.edit("audit.yaml", 'max-failed-rows: "2"', 'max-failed-rows: "0"')
+    metadata = audit.materialized(audit.run("evaluations/doubled"))
+    assert metadata["evaluations/doubled"]["dyff/answered"] == 20
+    assert audit.requests()[asked:] == [{"x": 3}, {"x": 3}]
+
+
 def failure_of(result: dg.ExecuteInProcessResult, op: str) -> tuple[str, dict[str, Any]]:
     event = next(
         e for e in result.all_events if e.is_step_failure and e.step_key and e.step_key.startswith(op)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from dyff_dagster import Catalog, DyffStorage, build_definitions
@@ -98,6 +99,19 @@ def test_an_evaluation_of_a_session_that_ended_fails_with_one_sentence(site: Sit
     assert data is not None
     assert "standing" in (data.description or "")
     assert "ended" in (data.description or "")
+
+
+def test_a_session_of_other_code_is_replaced_and_until_then_not_asked(site: Site) -> None:
+    assert site.run("datasets/rows", "inferencesessions/standing").success
+    service = site.catalog / "serve.py"
+    service.write_text(service.read_text().replace("FACTOR = 2", "FACTOR = 3"))
+    refused = site.run("evaluations/asked-there")
+    assert not refused.success
+    assert site.requests() == 0
+    assert site.run("inferencesessions/standing").success
+    assert site.run("evaluations/asked-there").success
+    answers = pq.read_table(Store(site.root).directory("asked-there") / "answers.parquet").to_pylist()
+    assert {row["_index_"]: row["responses"][0]["y"] for row in answers}[5] == 15
 
 
 def test_an_expired_session_is_refused(site: Site) -> None:

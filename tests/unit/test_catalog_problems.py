@@ -617,3 +617,18 @@ def test_header_values_never_reach_a_message(tmp_path: Path) -> None:
     for value in ('\'{"a": "sk-secret\'', "[sk-secret]", '\'{"a": ["sk-secret"]}\''):
         write(tmp_path, MODEL, SERVICE + f"annotations: {{dyff-dagster/headers: {value}}}\n")
         assert not any("sk-secret" in problem for problem in problems(tmp_path))
+
+
+def test_an_annotation_that_nothing_acts_on_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        "kind: Method\nid: m\naccount: a\nname: m\nscope: Evaluation\n"
+        "annotations: {dyff-dagster/automation: eager}\n"
+        "implementation: {kind: PythonFunction, pythonFunction: {fullyQualifiedName: a.b}}\n"
+        "output: {kind: SafetyCase, safetyCase: {name: m}}\n"
+    )
+    (warning,) = Catalog.load(path).warnings
+    assert (
+        str(warning)
+        == f"{path}:6: annotations.dyff-dagster/automation: has no effect in this release; do not rely on it"
+    )

@@ -183,6 +183,15 @@ def test_a_version_with_a_missing_file_is_not_intact(store: Store) -> None:
     assert not store.intact(made)
 
 
+def test_a_version_that_lost_a_file_is_made_whole_by_the_same_content(store: Store) -> None:
+    first = commit(store, "one")
+    Path(first.path / "a.txt").unlink()
+    second = commit(store, "one")
+    assert second.data_version == first.data_version
+    assert (second.path / "a.txt").read_text() == "one"
+    assert store.intact(second)
+
+
 def test_a_damaged_commit_record_is_one_sentence(store: Store) -> None:
     commit(store, "one")
     path = Path(store.working("m") / "commits" / "00000001.json")
