@@ -33,7 +33,7 @@ HEADERS = {
 }
 """Sent with every answer. ``sandbox`` gives a page an origin of its own, without scripts or forms."""
 
-_VERSION = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9a-f]{16,64}")
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -246,11 +246,11 @@ class PageServer:
         return web.Response(body=png, content_type="image/png")
 
     def _commit(self, request: web.Request) -> Commit:
-        """The latest commit of the version that a request names."""
+        """The latest commit of the version that a request names, by 16 digits of it or more."""
         entity_id, version = check_id(request.match_info["id"]), request.match_info["version"]
         if _VERSION.fullmatch(version):
             for commit in reversed(self._store.commits(entity_id)):
-                if commit.data_version == version:
+                if commit.data_version.startswith(version):
                     return commit
         raise FileNotFoundError
 

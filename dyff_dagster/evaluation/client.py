@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dyff_dagster.evaluation.errors import EvaluationError, RowError
 from dyff_dagster.evaluation.options import EvaluationOptions
@@ -127,7 +127,7 @@ class Client:
             tasks = [asyncio.create_task(self._work(http, pending)) for _ in range(self._workers)]
             tasks.append(asyncio.create_task(self._flush_by_age()))
             try:
-                await _first_error(tasks[:-1])
+                await _first_error(tasks[:-1], tasks[-1])
             finally:
                 for task in tasks:
                     task.cancel()
@@ -215,8 +215,14 @@ def _attempts(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  (te
     )
 
 
-async def _first_error(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for all of them, or raise what the first failing one raises."""
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    for task in done:
-        task.result()
+async def _first_error(workers: list[asyncio.Task[None]], flusher: asyncio.Task[None]) -> None:
+    """Wait for all workers, or raise what the first failing task raises, the endless flusher included."""
+    finished = asyncio.gather(*workers)
+    either: list[asyncio.Future[Any]] = [finished, flusher]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if flusher.done():
+            flusher.result()
+        await finished
+    finally:
+        finished.cancel()

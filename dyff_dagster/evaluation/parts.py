@@ -58,7 +58,17 @@ class Parts:
     service_digest: str
     response_type: pa.DataType
     ignored: frozenset[str] = frozenset()
+    generation: int = field(default=1, init=False)
+    """Counts the runs that asked for all again; answers of a later one go before those of an earlier."""
     _pending: list[Answer] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.generation = max([int(n[1:7]) for n in self.names() if n[:1] == "g"], default=1)
+
+    def begin_again(self) -> None:
+        """Look at no part that is there now; answers from now on go before theirs, also in later runs."""
+        self.ignored = frozenset(self.names())
+        self.generation += 1
 
     @property
     def _directory(self) -> str:
@@ -102,8 +112,13 @@ class Parts:
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         first, last = answers[0], answers[-1]
-        name = f"{first.replication:04d}-{first.index:012d}-{last.index:012d}-{uuid.uuid4().hex[:12]}.parquet"
-        self.store.put_working(self.entity_id, f"{self._directory}/{name}", sink.getvalue())
+        rows = f"{first.replication:04d}-{first.index:012d}-{last.index:012d}"
+        name = f"g{self.generation:06d}-{rows}-{uuid.uuid4().hex[:12]}.parquet"
+        try:
+            self.store.put_working(self.entity_id, f"{self._directory}/{name}", sink.getvalue())
+        except OSError:
+            self._pending[:0] = answers  # paid for: whoever writes next tries again
+            raise
 
     def names(self) -> list[str]:
         """Names of the parts that are there, without the ignored ones."""
@@ -121,7 +136,7 @@ class Parts:
         A file that is no part (something else wrote it, or a disk lost it) is passed over: its answers
         are asked for again, which is the safe side.
         """
-        for name in self.names():
+        for name in reversed(self.names()):
             try:
                 data = self.store.get_working(self.entity_id, f"{self._directory}/{name}")
                 table = pq.read_table(pa.BufferReader(data), columns=columns)
@@ -131,12 +146,12 @@ class Parts:
             if table.schema.equals(wanted):
                 yield table
 
-    def keys(self) -> dict[tuple[int, int], bytes]:
-        """Request digest of each (replication, ``_index_``) that has an answer."""
-        keys: dict[tuple[int, int], bytes] = {}
+    def keys(self) -> set[tuple[int, int, bytes]]:
+        """(replication, ``_index_``, request digest) of every answer that is there."""
+        keys: set[tuple[int, int, bytes]] = set()
         for table in self.tables([REPLICATION, INDEX, REQUEST]):
             replications, indices, requests = (table.column(i).to_pylist() for i in range(3))
-            keys.update(zip(zip(replications, indices, strict=True), requests, strict=True))
+            keys.update(zip(replications, indices, requests, strict=True))
         return keys
 
     def answers(self, wanted: dict[int, bytes], replications: int) -> pa.Table:

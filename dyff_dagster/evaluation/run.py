@@ -78,7 +78,7 @@ def run(
     builder = RequestBuilder(interface.inputPipeline, withheld)
     parts = Parts(store, entity.id, service_digest, reader.type)
     if fresh:
-        parts.ignored = frozenset(parts.names())
+        parts.begin_again()
     known = parts.keys()
     expected = data.count_rows() * entity.replications
     wanted: dict[int, bytes] = {}
@@ -89,7 +89,7 @@ def run(
         for request in builder.requests(data):
             wanted[request.index] = request.digest
             for replication in range(entity.replications):
-                if known.get((replication, request.index)) == request.digest:
+                if (replication, request.index, request.digest) in known:
                     taken_up += 1
                 else:
                     yield replication, request

@@ -2,7 +2,11 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of an op as they stand.
 
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,13 +22,15 @@ from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, Reso
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
+from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
-from dyff_dagster.store import Commit
+from dyff_dagster.store import Commit, EntityBusy
 
 _SECONDS_BETWEEN_LINES = 3.0
+_WATCH = "dyff-dagster-parent"
 
 
 class ComputeConfig(dg.Config):
@@ -55,12 +61,13 @@ def build_assets(
 def _computed(
     catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys
 ) -> dg.AssetsDefinition:
-    checks = EntityChecks.of(catalog, entity)
+    checks = EntityChecks.of(catalog, entity, spec.key)
 
     @dg.multi_asset(
         name=op_name(entity),
         specs=[spec],
         check_specs=checks.specs(),
+        can_subset=bool(checks.specs()),  # so that checks can be run alone; there is one asset in it
         required_resource_keys={keys.storage, keys.sessions},
     )
     def compute(
@@ -68,9 +75,24 @@ def _computed(
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
         storage: DyffStorage = getattr(context.resources, keys.storage)
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
-        yield from _run(context, catalog, entity, spec.key, checks, config, storage, sessions)
+        wanted = checks.only({check.name for check in context.selected_asset_check_keys})
+        if context.selected_asset_keys:
+            yield from _run(context, catalog, entity, spec.key, wanted, config, storage, sessions)
+        else:
+            yield from _check_again(entity, wanted, storage)
 
     return compute
+
+
+def _check_again(
+    entity: DyffEntity, checks: EntityChecks, storage: DyffStorage
+) -> Iterator[dg.AssetCheckResult]:
+    """The checks of what is committed, without computing it: after a threshold was changed, say."""
+    commit = storage.store().current(entity.id)
+    if commit is None:
+        yield from checks.failures(f"{entity.id} was never materialized: there is nothing to check")
+    else:
+        yield from checks.results(commit)
 
 
 def _run(
@@ -84,6 +106,7 @@ def _run(
     sessions: DyffSessions,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
+    _end_with_parent()
     try:
         sessions.require_local()
         step = Step(
@@ -95,12 +118,13 @@ def _run(
             startup_timeout=sessions.startup_timeout,
         )
         commit, reused = step.compute(force=config.force)
-    except (DyffError, OSError) as error:
+    except (DyffError, OSError, GuardError) as error:
         if isinstance(error, SessionError | EvaluationIncomplete) and (tail := error.log_tail()):
             # It may hold prompts: the terminal may show it, Dagster's event log may not.
             print(f"The last lines of the service's log:\n{tail}", file=sys.stderr, flush=True)
         message = _sentence(entity, error)
-        yield from checks.failures(message, getattr(error, "completeness", None))
+        if not isinstance(error, EntityBusy):  # another run computes it, and will say how the checks stand
+            yield from checks.failures(message, getattr(error, "completeness", None))
         status = failure_status(entity.kind)
         raise dg.Failure(
             description=message,
@@ -122,10 +146,25 @@ def _run(
     )
 
 
-def _sentence(entity: DyffEntity, error: DyffError | OSError) -> str:
+def _end_with_parent() -> None:
+    """Interrupt a step whose run's process was killed: Dagster's multiprocess steps would go on, and pay."""
+    parent = multiprocessing.parent_process()
+    if parent is None or any(thread.name == _WATCH for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, name=_WATCH, daemon=True).start()
+
+
+def _sentence(entity: DyffEntity, error: DyffError | OSError | GuardError) -> str:
     """What happened and what to do; a disk's own errors say neither."""
     if isinstance(error, DyffError):
         return str(error)
+    if isinstance(error, GuardError):
+        return f"{entity.id}: {error}"
     what = error.strerror or type(error).__name__
     where = f" at {error.filename}" if error.filename else ""
     return (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -35,8 +35,14 @@ class EntityChecks:
     blocking: bool
 
     @classmethod
-    def of(cls, catalog: Catalog, entity: DyffEntity) -> EntityChecks:
-        """Read them off the entity's kind and its annotations."""
+    def of(cls, catalog: Catalog, entity: DyffEntity, key: dg.AssetKey | None = None) -> EntityChecks:
+        """Read them off the entity's kind and its annotations.
+
+        Args:
+            catalog: Where the annotations are.
+            entity: The entity.
+            key: Its asset's key, where a translator gave it another one.
+        """
         built_in: tuple[str, ...] = ()
         if isinstance(entity, Evaluation):
             built_in = (COMPLETE, SCHEMA)
@@ -47,10 +53,18 @@ class EntityChecks:
         text = catalog.annotation(entity.id, "checks")
         thresholds = {threshold_check_name(t): t for t in parse_checks(text)} if text else {}
         return cls(
-            key=asset_key(entity),
+            key=key or asset_key(entity),
             built_in=built_in,
             thresholds=thresholds,
             blocking=(catalog.annotation(entity.id, "blocking") or "").lower() == "true",
+        )
+
+    def only(self, names: Collection[str]) -> EntityChecks:
+        """Those of the given names: Dagster can be asked for some of them."""
+        return replace(
+            self,
+            built_in=tuple(name for name in self.built_in if name in names),
+            thresholds={name: t for name, t in self.thresholds.items() if name in names},
         )
 
     def specs(self) -> list[dg.AssetCheckSpec]:

@@ -87,7 +87,7 @@ def score_table(scores: tuple[Score, ...]) -> str:
 def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:
     """URLs (or paths, where no pages are served) of the page and the executed notebook, by name."""
     links: dict[str, str] = {}
-    base = f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version}" if pages_url else None
+    base = f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version[:16]}" if pages_url else None
     if commit.facts.page:
         links["page"] = f"{base}/" if base else str(commit.path / commit.facts.page)
     if commit.facts.notebook:

@@ -6,7 +6,6 @@ room of the entity's kind. Nothing here is about Dagster: the ops call :func:`co
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,11 +32,22 @@ from dyff_dagster.schema.platform import (
     Module,
     SafetyCase,
 )
-from dyff_dagster.sessions import Session, attach_session, open_session, parse_headers, start_session
+from dyff_dagster.sessions import (
+    Session,
+    attach_session,
+    code_files,
+    open_session,
+    parse_headers,
+    start_session,
+)
 from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_path
 from dyff_dagster.store.digests import digest_file
 
 Service = InferenceService | ForeignInferenceService
+
+_PATIENCE = 5.0
+"""Seconds to wait for another run that computes the same entity: a copy of a module is over by then, and of
+an evaluation that takes an hour the user is told at once."""
 
 
 class UnsatisfiedDependency(DyffError):
@@ -82,7 +92,7 @@ class Step:
         Raises:
             DyffError: It cannot be computed; what was committed before stands.
         """
-        with self.store.lock(self.entity.id):
+        with self.store.lock(self.entity.id, wait=_PATIENCE):
             self.store.clear_drafts(self.entity.id)
             inputs = self.inputs()
             current = self.store.current(self.entity.id)
@@ -121,6 +131,12 @@ class Step:
         if missing := [dep for dep, commit in commits.items() if commit is None]:
             raise self._unsatisfied(missing)
         upstream = {dep: commit.data_version for dep, commit in commits.items() if commit is not None}
+        for dep, commit in commits.items():
+            if commit is not None and not self.store.intact(commit):
+                raise DyffError(
+                    f"{self.entity.id}: the {self.catalog.get(dep).kind} {dep} has lost files of its version in "
+                    f"{commit.path}: materialize {dep} again, which puts them back"
+                )
         extras: dict[str, str] = {}
         if isinstance(self.entity, Dataset | DataSource | Model | Module):
             extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
@@ -200,21 +216,16 @@ class Step:
     def service_digest(self, service: Service) -> str:
         """Digest of all that decides what a service answers: its spec, its model's bytes, its local code.
 
-        A service that runs on this machine is made of files that its command line names. They are no part
-        of its spec, and yet a change in one of them changes the answers.
+        A service that runs on this machine is made of files that are no part of its spec, and yet a change in
+        one of them changes the answers.
         """
         annotations = self.catalog.get(service.id).annotations if service.id in self.catalog.entities else ()
         parts: dict[str, object] = {"spec": service_digest(service, annotations)}
         if service.model is not None and service.model.id in self.catalog.entities:
             parts["model"] = self.upstream(service.model.id).data_version
         if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
-            directory = self.service_directory(service)
-            parts["code"] = {
-                token: digest_file(directory / token).sha256
-                for argument in service.runner.args or []
-                for token in shlex.split(argument, posix=True) or [argument]
-                if _is_file(directory, token)
-            }
+            files = code_files(service.runner.args or [], self.service_directory(service))
+            parts["code"] = {name: digest_file(path).sha256 for name, path in files.items()}
         return sha256_text(canonical_json(parts).decode())
 
     def service_directory(self, service: Service) -> Path:
@@ -342,10 +353,3 @@ class Step:
         """What the service's manifest says is sent along; ``${ENV}`` is resolved by the session."""
         text = self.catalog.annotation(service.id, "headers") if service.id in self.catalog.entities else None
         return None if text is None else parse_headers(text, self.entity.id)
-
-
-def _is_file(directory: Path, token: str) -> bool:
-    try:
-        return (directory / token).is_file() and not Path(token).is_absolute()
-    except (OSError, ValueError):
-        return False

@@ -46,6 +46,8 @@ class DyffTranslatorData:
 class DyffTranslator:
     """Says how each entity looks as an asset. Subclass it and override :meth:`get_asset_spec`.
 
+    To give assets other keys override :meth:`get_asset_key`, which edges follow too.
+
     Example:
         .. code-block:: python
 
@@ -55,6 +57,10 @@ class DyffTranslator:
 
             defs = build_definitions(catalog, translator=OurTranslator())
     """
+
+    def get_asset_key(self, entity: DyffEntity) -> dg.AssetKey:
+        """The asset's key, ``[plural of the kind, id]``; also that of edges to it."""
+        return asset_key(entity)
 
     def get_asset_spec(self, data: DyffTranslatorData) -> dg.AssetSpec:
         """The asset of an entity.
@@ -68,8 +74,8 @@ class DyffTranslator:
         deps = list(dict.fromkeys([*catalog.upstream(entity.id), *ancestors_with_ops(catalog, entity.id)]))
         owner = owner_of(entity.account)
         return dg.AssetSpec(
-            key=asset_key(entity),
-            deps=[asset_key(catalog.get(dep)) for dep in deps],
+            key=self.get_asset_key(entity),
+            deps=[self.get_asset_key(catalog.get(dep)) for dep in deps],
             group_name=plain_name(entity.account),
             kinds=kinds_of(entity),
             owners=[owner] if owner else [],

@@ -1,10 +1,8 @@
-"""An InferenceService made to answer: as local processes, as a mock in this process, or where it is hosted.
-
-What Kubernetes runs lies in ``dyff_dagster.sessions.kubernetes``.
-"""
+"""An InferenceService made to answer: as local processes, as a mock in this process, or where it is hosted."""
 
 from __future__ import annotations
 
+from dyff_dagster.sessions.code import code_files
 from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import parse_headers, resolve_headers
 from dyff_dagster.sessions.session import Session, open_session
@@ -16,6 +14,7 @@ __all__ = [
     "SessionError",
     "SessionState",
     "attach_session",
+    "code_files",
     "end_session",
     "open_session",
     "parse_headers",

@@ -58,7 +58,7 @@ class Commit:
             "kind": self.kind,
             "sequence": self.sequence,
             "version": self.data_version,
-            "path": f".dyff/versions/{self.data_version}",
+            "path": f".dyff/versions/{self.path.name}",
             "codeVersion": self.code_version,
             "inputDigest": self.input_digest,
             "inputs": dict(self.inputs),
@@ -102,7 +102,7 @@ class Commit:
                 run_id=data["run"],
                 files={name: FileDigest(**digest) for name, digest in data["files"].items()},
                 facts=Facts.from_json(data["facts"]),
-                path=directory / ".dyff" / "versions" / data["version"],
+                path=directory / ".dyff" / "versions" / data["path"].rsplit("/", 1)[-1],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(

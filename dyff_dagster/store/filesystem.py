@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,9 @@ class Filesystem(Protocol):
 
     def remove(self, path: UPath) -> None:
         """Remove a file, if it is there."""
+
+    def clear(self, path: UPath) -> None:
+        """Remove a directory that a killed process left, where that is known for certain."""
 
 
 class LocalFilesystem:
@@ -100,6 +104,9 @@ class LocalFilesystem:
     def remove(self, path: UPath) -> None:
         local_path(path).unlink(missing_ok=True)
 
+    def clear(self, path: UPath) -> None:
+        shutil.rmtree(local_path(path), ignore_errors=True)
+
 
 class RemoteFilesystem:
     """An object store, or whatever else fsspec reaches."""
@@ -137,6 +144,9 @@ class RemoteFilesystem:
     def remove(self, path: UPath) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.fs.rm_file(path.path)
+
+    def clear(self, path: UPath) -> None:
+        """Nothing: without a lock another writer may be at work there."""
 
 
 def local_path(path: UPath) -> Path:

@@ -18,8 +18,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,7 +31,7 @@ from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import success_status
 from dyff_dagster.store.commits import Commit
-from dyff_dagster.store.digests import FileDigest, digest_file, list_files
+from dyff_dagster.store.digests import FileDigest, digest_file, list_files, tree_digest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
 from dyff_dagster.store.filesystem import local_path, open_filesystem
@@ -121,14 +122,18 @@ class Store:
     # Writing
 
     @contextlib.contextmanager
-    def lock(self, entity_id: str) -> Iterator[None]:
+    def lock(self, entity_id: str, wait: float = 0.0) -> Iterator[None]:
         """Hold an entity for as long as it is being computed.
 
         The operating system lets go of it when the process ends in whatever way. On object stores there
         is no such lock; there the exclusive creation of the commit alone decides.
 
+        Args:
+            entity_id: The entity.
+            wait: Seconds to wait for another process that holds it.
+
         Raises:
-            EntityBusy: Another process holds it.
+            EntityBusy: Another process holds it, and goes on holding it.
         """
         if not self.local:
             yield
@@ -138,11 +143,16 @@ class Store:
         path = local_path(self.working(entity_id) / "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                raise EntityBusy(entity_id, file.read(64).strip()) from error
+            end = time.monotonic() + wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= end:
+                        file.seek(0)
+                        raise EntityBusy(entity_id, file.read(64).strip()) from error
+                    time.sleep(0.05)
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
@@ -170,17 +180,15 @@ class Store:
 
     def recommit(self, commit: Commit, *, entity: DyffEntity, inputs: Inputs, run_id: str = "") -> Commit:
         """Commit an existing version once more, under other inputs that led to the same content."""
-        return self._commit(entity, commit.data_version, dict(commit.files), inputs, commit.facts, run_id)
+        return self._commit(
+            entity, commit.data_version, dict(commit.files), inputs, commit.facts, run_id, commit.path.name
+        )
 
     def intact(self, commit: Commit) -> bool:
         """Whether every file of a version is still there with its size; bytes are not read again."""
-        return self._all_there(commit.path, commit.files)
-
-    @staticmethod
-    def _all_there(version: UPath, files: Mapping[str, FileDigest]) -> bool:
-        for name, digest in files.items():
+        for name, digest in commit.files.items():
             try:
-                if (version / name).stat().st_size != digest.size:
+                if (commit.path / name).stat().st_size != digest.size:
                     return False
             except FileNotFoundError:
                 return False
@@ -196,11 +204,15 @@ class Store:
             pass
         self._publish(commit, self._files.read(self._commit_path(commit.entity_id, commit.sequence)))
 
-    def _add_version(self, entity_id: str, data_version: str, draft: Path) -> dict[str, FileDigest]:
-        """Make the draft's files a version, unless that version is there already."""
-        version = self.working(entity_id) / "versions" / data_version
-        if (known := self._known_files(version)) is not None:
-            return known
+    def _add_version(
+        self, entity_id: str, data_version: str, draft: Path
+    ) -> tuple[str, dict[str, FileDigest]]:
+        """Make the draft's files a version; returns the name of its directory, and the files.
+
+        Content of the same digest can come with other files (a notebook, a figure): those have a directory of
+        their own, so that what a commit says of its version lies in it. A directory without a listing was left
+        by a killed process and nobody has seen it; a file that a disk lost is put back.
+        """
         files = {name: digest_file(draft / name) for name in list_files(draft)}
         for name in files:
             parts = PurePosixPath(name).parts
@@ -208,19 +220,40 @@ class Store:
                 raise StoreError(
                     f"{entity_id}: an artifact may not be named {name}, the store keeps its own there"
                 )
-            self._files.take(draft / name, version / name)
-        listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
-        self._files.put(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
-        return files
+        versions = self.working(entity_id) / "versions"
+        directory = data_version
+        known = self._listing(versions / directory)
+        if known is not None and known != files:
+            directory = f"{data_version}-{tree_digest(files)[:16]}"
+            known = self._listing(versions / directory)
+        version = versions / directory
+        if known is None:
+            self._files.clear(version)
+        for name, digest in files.items():
+            if known is None or not self._holds(version / name, digest):
+                self._files.take(draft / name, version / name)
+        if known is None:
+            listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
+            with contextlib.suppress(FileExistsError):
+                self._files.create(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
+        return directory, files
 
-    def _known_files(self, version: UPath) -> dict[str, FileDigest] | None:
-        """The files of a version that is there whole; None where it is not, or something took one away."""
+    def _listing(self, version: UPath) -> dict[str, FileDigest] | None:
+        """What a version is made of, or None where it was never completed."""
         try:
-            listing = json.loads(self._files.read(version / _FILES))
-            files = {name: FileDigest(**digest) for name, digest in listing.items()}
+            known = json.loads(self._files.read(version / _FILES))
+            return {name: FileDigest(**digest) for name, digest in known.items()}
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
-        return files if self._all_there(version, files) else None
+
+    def _holds(self, path: UPath, digest: FileDigest) -> bool:
+        """Whether a file of a version is there as it was committed."""
+        try:
+            if not self.local:
+                return bool(path.stat().st_size == digest.size)
+            return digest_file(local_path(path)) == digest
+        except FileNotFoundError:
+            return False
 
     def _commit(
         self,
@@ -230,6 +263,7 @@ class Store:
         inputs: Inputs,
         facts: Facts,
         run_id: str,
+        directory: str,
     ) -> Commit:
         numbers = self._sequence_numbers(entity.id)
         sequence = numbers[-1] + 1 if numbers else 1
@@ -246,7 +280,7 @@ class Store:
             run_id=run_id,
             files=files,
             facts=facts,
-            path=self.working(entity.id) / "versions" / data_version,
+            path=self.working(entity.id) / "versions" / directory,
         )
         first = self.entity_json(entity.id) if numbers else None
         resource = json.loads(entity.model_dump_json())
@@ -264,9 +298,14 @@ class Store:
     def _publish(self, commit: Commit, record: bytes) -> None:
         directory = self.directory(commit.entity_id)
         kind_file = f".{commit.kind.lower()}.json"
-        before: set[str] = set()
+        published = 0
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-            before = set(json.loads(self._files.read(directory / ".dyff" / "commit.json"))["files"])
+            published = json.loads(self._files.read(directory / ".dyff" / "commit.json"))["sequence"]
+        before: set[str] = set()
+        for number in self._sequence_numbers(commit.entity_id):
+            # A commit whose publishing was cut short is not in commit.json, and its files may be here.
+            if published <= number < commit.sequence:
+                before |= set(self._read_commit(commit.entity_id, number).files)
         for name in commit.files:
             self._files.view(commit.path / name, directory / name)
         for name in before - set(commit.files):
@@ -318,5 +357,5 @@ class Draft:
             CommitConflict: Another writer committed meanwhile; its version stands.
             StoreError: The draft holds a name that the store keeps for itself.
         """
-        files = self._store._add_version(self._entity_id, data_version, self.path)
-        return self._store._commit(entity, data_version, files, inputs, facts, run_id)
+        directory, files = self._store._add_version(self._entity_id, data_version, self.path)
+        return self._store._commit(entity, data_version, files, inputs, facts, run_id, directory)
