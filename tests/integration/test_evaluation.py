@@ -271,6 +271,38 @@ def test_an_edited_row_costs_one_request(tmp_path: Path) -> None:
         assert w.answers(commit)[4]["responses"][0]["y"] == 208
 
 
+def test_a_row_that_is_edited_and_edited_back_costs_nothing(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        first = w.run()
+        rows = [{"_index_": i, "x": i, "label": ""} for i in range(20)]
+        w.write_rows([{**row, "x": row["x"] + 100 * (row["x"] == 4)} for row in rows])
+        w.run()
+        asked = len(w.server.requests)
+        w.write_rows(rows)
+        assert w.run().data_version == first.data_version
+        assert len(w.server.requests) == asked
+
+
+def test_a_disk_that_fails_once_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world(tmp_path) as w:
+        put = w.store.put_working
+        failures = iter([OSError(28, "No space left on device")])
+
+        def put_or_fail(entity_id: str, name: str, data: bytes) -> None:
+            if name.startswith("parts/") and (failure := next(failures, None)):
+                raise failure
+            put(entity_id, name, data)
+
+        monkeypatch.setattr(w.store, "put_working", put_or_fail)
+        with pytest.raises(OSError, match="No space left"):
+            w.run(options=EvaluationOptions(part_rows=5))
+        asked = len(w.server.requests)
+        commit = w.run()
+        # What had been answered when the disk failed was written as soon as it could be.
+        assert commit.facts.notes["takenUp"] >= 5
+        assert len(w.server.requests) - asked == 20 - commit.facts.notes["takenUp"]
+
+
 def test_answers_of_another_service_do_not_count(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.run()

@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from dyff_dagster import Catalog, DyffStorage, build_definitions
+from dyff_dagster import Catalog, DyffStorage, DyffTranslator, DyffTranslatorData, build_definitions
+from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.store import Store
 from tests.integration import small_catalog
 
@@ -193,6 +195,81 @@ def test_a_tightened_allowance_asks_for_what_is_missing(audit: Audit) -> None:
     assert audit.requests()[asked:] == [{"x": 3}, {"x": 3}]
 
 
+def test_a_change_of_what_the_service_imports_asks_everything_again(audit: Audit) -> None:
+    (audit.directory / "factor.py").write_text("FACTOR = 2\n")
+    audit.edit("serve.py", "FACTOR = 2", "from factor import FACTOR")
+    audit.run()
+    asked = len(audit.requests())
+    audit.edit("factor.py", "2", "3")
+    audit.run()
+    assert len(audit.requests()) == 2 * asked
+
+
+def test_an_upstream_that_lost_a_file_is_not_computed_upon(audit: Audit) -> None:
+    audit.run()
+    commit = audit.store.current("rows")
+    assert commit is not None
+    Path(commit.path / "data.parquet").unlink()
+    description, _ = failure_of(audit.run("evaluations/doubled"), "evaluations__doubled")
+    assert "the Dataset rows has lost files" in description
+    assert audit.run("datasets/rows").success
+    assert audit.run("evaluations/doubled").success
+
+
+def test_checks_can_be_run_alone_after_a_threshold_was_changed(audit: Audit) -> None:
+    audit.run()
+    audit.edit("audit.yaml", "accuracy >= 0.9;", "accuracy >= 0.7;")
+    key = dg.AssetKey(["measurements", "scores"])
+    job = dg.define_asset_job("checks", dg.AssetSelection.checks_for_assets(key))
+    defs = dg.Definitions.merge(audit.definitions(), dg.Definitions(jobs=[job]))
+    result = defs.resolve_job_def("checks").execute_in_process(instance=audit.instance)
+    assert audit.materialized(result) == {}
+    assert audit.checks(result)["scores:accuracy_at_least_0_7"] is True
+
+
+def test_assets_can_be_run_without_their_checks(audit: Audit) -> None:
+    selection = dg.AssetSelection.assets(dg.AssetKey(["datasets", "rows"])).without_checks()
+    job = dg.define_asset_job("bare", selection)
+    defs = dg.Definitions.merge(audit.definitions(), dg.Definitions(jobs=[job]))
+    result = defs.resolve_job_def("bare").execute_in_process(instance=audit.instance)
+    assert list(audit.materialized(result)) == ["datasets/rows"]
+    assert audit.checks(result) == {}
+
+
+def test_a_translator_may_change_keys_and_everything_follows(audit: Audit) -> None:
+    class Ward(DyffTranslator):
+        def get_asset_key(self, entity: DyffEntity) -> dg.AssetKey:
+            return super().get_asset_key(entity).with_prefix("ward-7")
+
+        def get_asset_spec(self, data: DyffTranslatorData) -> dg.AssetSpec:
+            return super().get_asset_spec(data).merge_attributes(tags={"site": "ward-7"})
+
+    defs = build_definitions(
+        Catalog.load(audit.directory), storage=DyffStorage(root=str(audit.root)), translator=Ward()
+    )
+    node = defs.resolve_asset_graph().get(dg.AssetKey(["ward-7", "evaluations", "doubled"]))
+    assert dg.AssetKey(["ward-7", "datasets", "rows"]) in node.parent_keys
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=audit.instance)
+    assert result.success
+    assert audit.checks(result)["doubled:complete"] is True
+
+
+def test_two_catalogs_share_a_code_location(audit: Audit, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "m.yaml").write_text(
+        "kind: Module\nid: other\naccount: acme\nname: Other\nartifacts: [{path: a.py}]\n"
+    )
+    (tmp_path / "other" / "a.py").touch()
+    storage = DyffStorage(root=str(audit.root))
+    other = build_definitions(Catalog.load(tmp_path / "other"), storage=DyffStorage(root=str(audit.root)))
+    both = dg.Definitions.merge(build_definitions(Catalog.load(audit.directory), storage=storage), other)
+    assert len(both.resolve_asset_graph().get_all_asset_keys()) == 9
+    elsewhere = build_definitions(
+        Catalog.load(tmp_path / "other"), storage=DyffStorage(root="elsewhere"), resource_prefix="other"
+    )
+    dg.Definitions.merge(audit.definitions(), elsewhere).resolve_asset_graph()
+
+
 def failure_of(result: dg.ExecuteInProcessResult, op: str) -> tuple[str, dict[str, Any]]:
     event = next(
         e for e in result.all_events if e.is_step_failure and e.step_key and e.step_key.startswith(op)
@@ -253,6 +330,41 @@ def test_declared_assets_between_two_ops_do_not_undo_their_order(audit: Audit) -
     ]
     names = ["/".join(step) for step in order]
     assert names.index("modules/functions") < names.index("measurements/judged")
+
+
+def test_nothing_goes_on_when_a_multiprocess_run_is_killed(tmp_path: Path) -> None:
+    directory = small_catalog.write(tmp_path / "catalog", rows=400)
+    service = directory / "serve.py"
+    service.write_text(
+        service.read_text().replace("row = json", "__import__('time').sleep(0.05); row = json")
+    )
+    (tmp_path / "definitions.py").write_text((Path(__file__).parents[2] / "definitions.py").read_text())
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DYFF_", "DAGSTER_"))}
+    command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize"]
+    run = subprocess.Popen(
+        [*command, "--select", "datasets/rows,evaluations/doubled", "-f", "definitions.py"],
+        cwd=tmp_path,
+        env={**environment, "DYFF_CATALOG": str(directory)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = directory / "requests.log"
+    try:
+        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 20, 120)
+    finally:
+        run.kill()
+        run.wait()
+    wait_for(lambda: running_services(directory) == [], 30)
+    with Store(tmp_path / "dyff-storage").lock("doubled", wait=30):
+        pass
+    assert len(log.read_text().splitlines()) < 800
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
 
 
 def test_the_command_line_materializes_with_nothing_else_set(tmp_path: Path) -> None:

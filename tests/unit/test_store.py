@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from dyff_dagster.schema.platform import Module
 from dyff_dagster.store import (
@@ -190,6 +191,58 @@ def test_a_version_that_lost_a_file_is_made_whole_by_the_same_content(store: Sto
     assert second.data_version == first.data_version
     assert (second.path / "a.txt").read_text() == "one"
     assert store.intact(second)
+
+
+def test_files_that_a_killed_writer_left_are_no_part_of_the_next_version(store: Store) -> None:
+    with store.draft("m") as draft:
+        (draft.path / "a.txt").write_text("one")
+        data_version = tree_digest({"a.txt": digest_file(draft.path / "a.txt")})
+    orphan = Path(store.working("m") / "versions" / data_version)
+    orphan.mkdir(parents=True)
+    (orphan / "orphan.parquet").write_text("rows that were never committed")
+    made = commit(store, "one")
+    assert sorted(path.name for path in Path(made.path).iterdir()) == [".files.json", "a.txt"]
+
+
+def test_files_of_a_commit_whose_publishing_was_cut_short_do_not_stay_in_the_view(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(store, "one", name="first.txt")
+    put = store._files.put
+
+    def die_before_the_pointer(path: UPath, data: bytes) -> None:
+        if path.name == "commit.json":
+            raise KeyboardInterrupt
+        put(path, data)
+
+    monkeypatch.setattr(store._files, "put", die_before_the_pointer)
+    with pytest.raises(KeyboardInterrupt):
+        commit(store, "two", name="second.txt")
+    monkeypatch.undo()
+    commit(store, "three", name="third.txt")
+    view = tmp_path / "root" / "m"
+    assert sorted(path.name for path in view.glob("*.txt")) == ["third.txt"]
+
+
+def test_the_same_content_with_other_files_has_a_directory_of_its_own(store: Store) -> None:
+    def with_figure(figure: bytes | None) -> Commit:
+        with store.draft("m") as draft:
+            (draft.path / "rows.txt").write_text("the same rows")
+            if figure:
+                (draft.path / "figure.png").write_bytes(figure)
+            return draft.commit(
+                entity=module(),
+                data_version="d" * 64,
+                inputs=Inputs(spec="s"),
+                facts=Facts(figure="figure.png" if figure else None),
+            )
+
+    plain, drawn = with_figure(None), with_figure(b"png")
+    assert plain.data_version == drawn.data_version
+    assert (drawn.path / "figure.png").read_bytes() == b"png"
+    assert list(plain.files) == ["rows.txt"]
+    assert store.current("m") == drawn
+    assert not (plain.path / "figure.png").exists()
 
 
 def test_a_damaged_commit_record_is_one_sentence(store: Store) -> None:
