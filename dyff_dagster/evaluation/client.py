@@ -13,7 +13,7 @@ from dyff_dagster.evaluation.errors import EvaluationError, RowError
 from dyff_dagster.evaluation.options import EvaluationOptions
 from dyff_dagster.evaluation.parts import Answer, Parts
 from dyff_dagster.evaluation.requests import Request
-from dyff_dagster.evaluation.responses import ResponseReader
+from dyff_dagster.evaluation.responses import ResponseReader, head
 from dyff_dagster.sessions import Session
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 """What may pass by itself; other 4xx say that the request is wrong, and asking again pays for nothing."""
 
 _BODY = 500
+"""Characters of a wrong reply that are kept in ``errors.parquet``."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,15 @@ class Client:
             total=self._options.attempt_timeout, sock_connect=self._options.connect_timeout
         )
         connector = aiohttp.TCPConnector(limit=0)
-        headers = {"Content-Type": "application/json", **self._session.headers}
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as http:
+        headers = {
+            "Accept-Encoding": "identity",
+            **self._session.headers,
+            "Content-Type": "application/json",
+        }
+        # Rows must not know of one another: no cookies.
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
             tasks = [asyncio.create_task(self._work(http, pending)) for _ in range(self._workers)]
             tasks.append(asyncio.create_task(self._flush_by_age()))
             try:
@@ -144,6 +152,7 @@ class Client:
                         self.tally.retries += attempts > 1
                         responses = await self._ask(http, request)
             except RowError as error:
+                error.body = self._without_secrets(error.body)[:_BODY]
                 self.tally.failed.append(FailedRow(replication, request.index, error, attempts))
                 self._stop_if_hopeless(error)
             else:
@@ -163,8 +172,8 @@ class Client:
         started = time.monotonic()
         try:
             async with http.post(url, data=request.body, allow_redirects=False) as response:
-                body = await response.read()
                 status = response.status
+                body = await self._body(response)
         except TimeoutError as error:
             raise RowError("timeout", "the service did not answer in time", retryable=True) from error
         except aiohttp.ClientError as error:
@@ -172,6 +181,11 @@ class Client:
             raise RowError(
                 "refused", f"the connection to the service failed ({type(error).__name__})", retryable=True
             ) from error
+        except ValueError as error:  # of aiohttp itself: a URL or a header that cannot be sent
+            raise EvaluationError(
+                f"requests to the service cannot be sent ({type(error).__name__}): "
+                "correct its endpoint and its headers"
+            ) from None
         finally:
             self._in_flight[url] -= 1
         self.tally.bytes += len(body)
@@ -180,12 +194,35 @@ class Client:
                 f"status-{status}",
                 f"the service answered with status {status}",
                 status=status,
-                body=body[: _BODY * 4].decode("utf-8", "replace")[:_BODY],
+                body=head(body),
                 retryable=status in RETRYABLE_STATUS,
             )
         responses = self._reader.read(body)
         self.tally.latencies.append(time.monotonic() - started)
         return responses
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """The reply, as far as it may be long: a service must not be able to fill this machine's memory."""
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65_536):
+            body += chunk
+            if len(body) > self._options.max_reply:
+                response.close()
+                raise RowError(
+                    "too-long",
+                    f"the service's reply is longer than {self._options.max_reply} bytes",
+                    status=response.status,
+                    body=head(bytes(body[:65_536])),
+                )
+        return bytes(body)
+
+    def _without_secrets(self, text: str) -> str:
+        """A service may say again what it was sent; what was sent as a header is never stored."""
+        for value in self._session.headers.values():
+            for secret in (value, value.rsplit(" ", 1)[-1]):
+                if secret:
+                    text = text.replace(secret, "•••")
+        return text
 
     def _stop_if_hopeless(self, error: RowError) -> None:
         """Where nothing at all succeeds, going on would burn through the whole data set."""

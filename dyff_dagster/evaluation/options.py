@@ -20,6 +20,7 @@ class EvaluationOptions:
         attempts: How often a request is sent before its row counts as failed.
         connect_timeout: Seconds for a connection to be made.
         attempt_timeout: Seconds for one request, from sending it to the last byte of its reply.
+        max_reply: Bytes of one reply at most.
         part_rows: Answers of one durable part: what a kill can cost at most.
         part_age: Seconds after which a part is written even if it is not full.
     """
@@ -28,6 +29,7 @@ class EvaluationOptions:
     attempts: int = 5
     connect_timeout: float = 10.0
     attempt_timeout: float = 600.0
+    max_reply: int = 64 * 1024 * 1024
     part_rows: int = 256
     part_age: float = 5.0
 

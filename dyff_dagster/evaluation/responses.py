@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime
+import decimal
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +18,8 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import InferenceInterface, SchemaAdapter
 
 RESPONSE_INDEX = "_response_index_"
-_BODY = 500
-"""Characters of a wrong reply that are kept in ``errors.parquet``."""
+_HEAD = 4096
+"""Characters of a wrong reply that an error carries; fewer are kept."""
 
 Converter = Callable[[Any, str], Any]
 
@@ -59,21 +59,21 @@ class ResponseReader:
         """
         try:
             reply = json.loads(body)
-        except ValueError as error:
-            raise RowError("not-json", "the service's reply is no JSON", body=_head(body)) from error
+        except (ValueError, RecursionError) as error:
+            raise RowError("not-json", "the service's reply is no JSON", body=head(body)) from error
         items = reply if isinstance(reply, list) else [reply]
         for item in items:
             if not isinstance(item, dict):
                 raise RowError(
                     "wrong-shape",
                     "the service's reply is neither a JSON object nor an array of objects",
-                    body=_head(body),
+                    body=head(body),
                 )
         if self._pipeline is not None:
             try:
                 items = list(self._pipeline(items))
             except DyffError as error:
-                raise RowError("adapter", f"the output pipeline failed: {error}", body=_head(body)) from error
+                raise RowError("adapter", f"the output pipeline failed: {error}", body=head(body)) from error
         responses = []
         for position, item in enumerate(items):
             if item.get(RESPONSE_INDEX) is None:
@@ -81,12 +81,13 @@ class ResponseReader:
             try:
                 responses.append(self._struct(item, ""))
             except _WrongShape as error:
-                raise RowError("wrong-shape", f"the service's reply {error}", body=_head(body)) from error
+                raise RowError("wrong-shape", f"the service's reply {error}", body=head(body)) from error
         return responses
 
 
-def _head(body: bytes) -> str:
-    return body[: _BODY * 4].decode("utf-8", "replace")[:_BODY]
+def head(body: bytes) -> str:
+    """The beginning of a reply, for an error."""
+    return body[: _HEAD * 4].decode("utf-8", "replace")[:_HEAD]
 
 
 class _WrongShape(Exception):
@@ -118,48 +119,72 @@ def _converter(data_type: pa.DataType) -> Converter:
         def number(value: Any, path: str) -> float:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise _WrongShape(f"has in {path} no number")
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise _WrongShape(f"has in {path} a number that is too large for {data_type}") from None
 
         return number
     if types.is_string(data_type) or types.is_large_string(data_type):
-        return _of_type(str, "text")
-    if (
-        types.is_binary(data_type)
-        or types.is_large_binary(data_type)
-        or types.is_fixed_size_binary(data_type)
-    ):
+        return _text
+    if parse := _parser(data_type):
 
-        def binary(value: Any, path: str) -> bytes:
+        def parsed(value: Any, path: str) -> Any:
+            kind, read = parse
             try:
-                return base64.b64decode(value, validate=True)
-            except (TypeError, ValueError, binascii.Error) as error:
-                raise _WrongShape(f"has in {path} no base64 text") from error
+                result = read(value)
+                # Arrow has the last word: a time may be too early for nanoseconds, bytes too many.
+                pa.array([result], type=data_type)
+            except (TypeError, ValueError, OverflowError, ArithmeticError, pa.ArrowException):
+                raise _WrongShape(f"has in {path} no {kind} that fits {data_type}") from None
+            return result
 
-        return binary
-    if types.is_timestamp(data_type):
-
-        def timestamp(value: Any, path: str) -> datetime.datetime:
-            try:
-                return datetime.datetime.fromisoformat(value)
-            except (TypeError, ValueError) as error:
-                raise _WrongShape(f"has in {path} no ISO 8601 time") from error
-
-        return timestamp
+        return parsed
 
     def whatever(value: Any, path: str) -> Any:
         try:
             pa.array([value], type=data_type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-            raise _WrongShape(f"has in {path} nothing that fits {data_type}") from error
+        except (ValueError, TypeError, OverflowError, pa.ArrowException):
+            raise _WrongShape(f"has in {path} nothing that fits {data_type}") from None
         return value
 
     return whatever
 
 
+def _parser(data_type: pa.DataType) -> tuple[str, Callable[[Any], Any]] | None:
+    """What a type is called on the wire, and how it is read there; None for a type that JSON has itself."""
+    types = pa.types
+    if (
+        types.is_binary(data_type)
+        or types.is_large_binary(data_type)
+        or types.is_fixed_size_binary(data_type)
+    ):
+        return "base64 text", lambda value: base64.b64decode(value, validate=True)
+    if types.is_timestamp(data_type):
+        return "ISO 8601 time", datetime.datetime.fromisoformat
+    if types.is_date(data_type):
+        return "ISO 8601 date", datetime.date.fromisoformat
+    if types.is_time(data_type):
+        return "ISO 8601 time of day", datetime.time.fromisoformat
+    if types.is_decimal(data_type):
+        return "decimal number", lambda value: decimal.Decimal(str(value))
+    return None
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise _WrongShape(f"has in {path} no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _WrongShape(f"has in {path} text with half of a surrogate pair") from None
+    return value
+
+
 def _of_type(kind: type, name: str) -> Converter:
     def convert(value: Any, path: str) -> Any:
         if not isinstance(value, kind):
-            raise _WrongShape(f"has in {path} no {name}" if name == "text" else f"has in {path} not {name}")
+            raise _WrongShape(f"has in {path} not {name}")
         return value
 
     return convert

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
@@ -28,7 +27,9 @@ from dyff_dagster.schema.platform import Evaluation
 from dyff_dagster.sessions import Session
 from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, columns_of, no_progress
 
-_ROWS = 65_536
+_GROUP_ROWS = 65_536
+_GROUP_BYTES = 64 * 1024 * 1024
+"""A row group of the written answers is closed at the first of these."""
 
 
 def run(
@@ -117,8 +118,7 @@ def run(
     progress("answers", taken_up + tally.answered, expected)
 
     with store.draft(entity.id) as draft:
-        answers = parts.answers(wanted, entity.replications)
-        data_version, schema = _write_answers(entity, answers, draft.path)
+        data_version, rows, schema = _write_answers(entity, parts, wanted, draft.path)
         completeness = count(entity.id, draft.path, data, entity.replications)
         unexplained = completeness.missing - len(tally.failed)
         if (
@@ -134,7 +134,7 @@ def run(
                 service_log,
             )
         facts = Facts(
-            rows=answers.num_rows,
+            rows=rows,
             columns=columns_of(schema),
             sent_fields=tuple(sorted(builder.sent_fields)),
             withheld=tuple(sorted(withheld)),
@@ -153,8 +153,10 @@ def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> I
     yield from rest
 
 
-def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tuple[str, pa.Schema]:
-    """Write the answers as reference-facts has them; returns their content digest and schema.
+def _write_answers(
+    entity: Evaluation, parts: Parts, wanted: dict[int, bytes], directory: Path
+) -> tuple[str, int, pa.Schema]:
+    """Write the answers as reference-facts has them; returns their content digest, number and schema.
 
     Rows stand in the order that the content digest is defined over: by the replication's id, then by row.
     """
@@ -162,21 +164,35 @@ def _write_answers(entity: Evaluation, answers: pa.Table, directory: Path) -> tu
         [
             pa.field(REPLICATION, pa.string(), nullable=False),
             pa.field(INDEX, pa.int64(), nullable=False),
-            answers.schema.field(RESPONSES),
+            parts.schema.field(RESPONSES),
         ]
     )
-    names = {replication_id(entity.id, number): number for number in range(entity.replications)}
+    names = [replication_id(entity.id, number) for number in range(entity.replications)]
+    order = sorted(range(entity.replications), key=names.__getitem__)
     digest = ContentDigest(schema)
+    rows = waiting_rows = waiting_bytes = 0
+    waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
-        for name in sorted(names):
-            of_one = answers.filter(pc.equal(answers.column(REPLICATION), names[name]))
-            for batch in of_one.to_batches(max_chunksize=_ROWS):
-                replications = pa.array([name] * batch.num_rows, pa.string())
-                columns = [replications, batch.column(INDEX), batch.column(RESPONSES)]
-                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-                digest.update(batch)
-                writer.write_batch(batch)
-    return digest.hexdigest(), schema
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pa.Table.from_batches(waiting, schema))
+                waiting.clear()
+
+        for batch in parts.answers(wanted, order):
+            replications = pa.array([names[number] for number in batch.column(REPLICATION).to_pylist()])
+            columns = [replications, batch.column(INDEX), batch.column(RESPONSES)]
+            batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+            digest.update(batch)
+            waiting.append(batch)
+            rows += batch.num_rows
+            waiting_rows += batch.num_rows
+            waiting_bytes += batch.nbytes
+            if waiting_rows >= _GROUP_ROWS or waiting_bytes >= _GROUP_BYTES:
+                flush()
+                waiting_rows = waiting_bytes = 0
+        flush()
+    return digest.hexdigest(), rows, schema
 
 
 def _incomplete(entity: Evaluation, missing: int, tally: Tally, store: Store) -> str:
@@ -255,4 +271,4 @@ def _write_failed(store: Store, entity: Evaluation, failed: list[FailedRow]) -> 
     ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-    store.put_working(entity.id, "errors.parquet", sink.getvalue())
+    store.put_working(entity.id, "errors.parquet", sink.getvalue(), private=True)

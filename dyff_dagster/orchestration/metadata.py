@@ -31,7 +31,9 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
     metadata: dict[str, Any] = {}
     # In the order that a reader wants them: Dagster keeps it.
     if facts.conclusion:
-        metadata["dyff/conclusion"] = dg.MetadataValue.md(facts.conclusion)
+        metadata["dyff/conclusion"] = dg.MetadataValue.text(
+            facts.conclusion
+        )  # not Markdown: it could load images
     metadata.update(_links(commit, pages_url))
     if facts.scores:
         metadata["dyff/scores"] = dg.MetadataValue.md(score_table(facts.scores))

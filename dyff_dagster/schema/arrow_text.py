@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
 from dyff_dagster.schema.base import closest
 from dyff_dagster.schema.errors import DyffError
 
-__all__ = ["ArrowTextError", "format_schema", "format_type", "parse_schema", "parse_type"]
+__all__ = ["MAX_DEPTH", "ArrowTextError", "format_schema", "format_type", "parse_schema", "parse_type"]
+
+MAX_DEPTH = 64
+"""Types nested deeper than this are refused, so that nothing that walks them can run out of stack."""
 
 _UNITS = ("s", "ms", "us", "ns")
 _ALIASES = (
@@ -48,6 +51,8 @@ _DECIMAL = re.compile(r"\s*\(\s*([0-9]+)\s*,\s*(-?[0-9]+)\s*\)")
 _ZONED = re.compile(r"\s*(s|ms|us|ns)\s*,\s*tz\s*=\s*([^\s,]+)\s*")
 _FIELD_NAME = re.compile(r'[^\s:,<>!"]+')
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN = 120
 
 
 class ArrowTextError(DyffError):
@@ -60,7 +65,8 @@ class ArrowTextError(DyffError):
     def __init__(self, text: str, position: int, problem: str, field: str | None = None) -> None:
         self.text, self.position, self.problem, self.field = text, position, problem, field
         where = f"field '{field}': " if field is not None else ""
-        super().__init__(f"{where}'{text}' is no Arrow type: at character {position}, {problem}")
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        super().__init__(f"{where}'{shown}' is no Arrow type: at character {position}, {problem}")
 
 
 def parse_type(text: str) -> tuple[pa.DataType, bool]:
@@ -70,6 +76,9 @@ def parse_type(text: str) -> tuple[pa.DataType, bool]:
         ArrowTextError: ``text`` is no type in the notation of this module.
     """
     parser = _Parser(text)
+    surrogate = _SURROGATE.search(text)
+    if surrogate is not None:
+        raise parser.fail("there is half of a surrogate pair, which is no text", surrogate.start())
     parsed = parser.type()
     parser.end()
     return parsed
@@ -97,9 +106,10 @@ def format_type(kind: pa.DataType, nullable: bool = True) -> str:
     """Return the text of which :func:`parse_type` makes ``kind`` and ``nullable``.
 
     Raises:
-        ArrowTextError: the notation has nothing for ``kind`` (dictionaries, unions, extension types).
+        ArrowTextError: the notation has nothing for ``kind`` (dictionaries, unions, extension types), or
+            it is nested deeper than ``MAX_DEPTH``.
     """
-    return _format_bare(kind) + ("" if nullable else "!")
+    return _format(kind, nullable, 0)
 
 
 def format_schema(schema: pa.Schema) -> dict[str, str]:
@@ -111,18 +121,29 @@ def format_schema(schema: pa.Schema) -> dict[str, str]:
     return {field.name: format_type(field.type, field.nullable) for field in schema}
 
 
-def _format_bare(kind: pa.DataType) -> str:
+def _format(kind: pa.DataType, nullable: bool, depth: int) -> str:
+    return _format_bare(kind, depth) + ("" if nullable else "!")
+
+
+def _format_field(field: pa.Field, depth: int) -> str:
+    return _format(field.type, field.nullable, depth + 1)
+
+
+def _format_bare(kind: pa.DataType, depth: int) -> str:
+    if depth > MAX_DEPTH:
+        raise ArrowTextError("…", 1, f"it is nested more than {MAX_DEPTH} levels deep")
     if pa.types.is_struct(kind):
-        parts = (f"{_format_name(f.name)}: {format_type(f.type, f.nullable)}" for f in kind)
+        parts = (f"{_format_name(f.name)}: {_format_field(f, depth)}" for f in kind)
         return f"struct<{', '.join(parts)}>"
     if pa.types.is_fixed_size_list(kind):
-        return f"fixed_size_list<{_format_item(kind)}>[{kind.list_size}]"
+        return f"fixed_size_list<{_format_field(kind.value_field, depth)}>[{kind.list_size}]"
     if pa.types.is_large_list(kind):
-        return f"large_list<{_format_item(kind)}>"
+        return f"large_list<{_format_field(kind.value_field, depth)}>"
     if pa.types.is_list(kind):
-        return f"list<{_format_item(kind)}>"
+        return f"list<{_format_field(kind.value_field, depth)}>"
     if pa.types.is_map(kind):
-        return f"map<{format_type(kind.key_type)}, {_format_item_of_map(kind)}>"
+        key = _format(kind.key_type, True, depth + 1)
+        return f"map<{key}, {_format_field(kind.item_field, depth)}>"
     name = _PLAIN_NAMES.get(str(kind), str(kind))
     try:
         if parse_type(name)[0] == kind:
@@ -130,14 +151,6 @@ def _format_bare(kind: pa.DataType) -> str:
     except ArrowTextError:
         pass
     raise ArrowTextError(str(kind), 1, "the notation has nothing for such a type")
-
-
-def _format_item(kind: pa.DataType) -> str:
-    return format_type(kind.value_field.type, kind.value_field.nullable)
-
-
-def _format_item_of_map(kind: pa.DataType) -> str:
-    return format_type(kind.item_field.type, kind.item_field.nullable)
 
 
 def _format_name(name: str) -> str:
@@ -150,6 +163,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.depth = 0
 
     def fail(self, problem: str, at: int | None = None) -> ArrowTextError:
         position = (self.at if at is None else at) + 1
@@ -199,7 +213,12 @@ class _Parser:
             raise self.fail("a type is missing")
         name = word.group()
         if name in _NESTED:
-            return self.nested(name)
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise self.fail(f"it is nested more than {MAX_DEPTH} levels deep", start)
+            kind = self.nested(name)
+            self.depth -= 1
+            return kind
         if name in ("decimal128", "decimal256"):
             return self.decimal(name, start)
         brackets = self.take(_BRACKETS)
@@ -210,7 +229,7 @@ class _Parser:
         if zoned is not None:
             return pa.timestamp(zoned.group(1), tz=zoned.group(2))
         if name == "fixed_size_binary":
-            return pa.binary(self.count(inside, start))
+            return self.sized(pa.binary, inside, start)
         return self.alias(f"{name}[{inside.strip()}]", start)
 
     def nested(self, name: str) -> pa.DataType:
@@ -236,7 +255,7 @@ class _Parser:
         brackets = self.take(_BRACKETS)
         if brackets is None:
             raise self.fail("the length is missing, as in fixed_size_list<float32>[4]")
-        return pa.list_(item, self.count(brackets.group(1), start))
+        return self.sized(lambda length: pa.list_(item, length), brackets.group(1), start)
 
     def struct(self) -> pa.DataType:
         fields: list[pa.Field] = []
@@ -248,7 +267,7 @@ class _Parser:
             quoted = self.take(_QUOTED)
             plain = None if quoted is not None else self.take(_FIELD_NAME)
             if quoted is not None:
-                name = str(json.loads(quoted.group()))
+                name = self.unquoted(quoted.group(), start)
             elif plain is not None:
                 name = plain.group()
             else:
@@ -261,19 +280,31 @@ class _Parser:
                 self.expect(">")
                 return pa.struct(fields)
 
+    def unquoted(self, text: str, start: int) -> str:
+        try:
+            name = str(json.loads(text))
+        except ValueError:
+            raise self.fail("the name in quotes is no JSON string", start) from None
+        if _SURROGATE.search(name):
+            raise self.fail("the name in quotes has half of a surrogate pair, which is no text", start)
+        return name
+
     def decimal(self, name: str, start: int) -> pa.DataType:
         numbers = self.take(_DECIMAL)
         if numbers is None:
             raise self.fail(f"precision and scale are missing, as in {name}(10, 2)")
         try:
             return getattr(pa, name)(int(numbers.group(1)), int(numbers.group(2)))
-        except (ValueError, pa.ArrowException):
+        except (ValueError, OverflowError, pa.ArrowException):
             raise self.fail(f"{name} has no such precision and scale", start) from None
 
-    def count(self, text: str, start: int) -> int:
+    def sized(self, make: Callable[[int], pa.DataType], text: str, start: int) -> pa.DataType:
         if not text.strip().isdecimal():
             raise self.fail(f"'{text.strip()}' is no length", start)
-        return int(text)
+        try:
+            return make(int(text))
+        except (ValueError, OverflowError):
+            raise self.fail("the length is too large; it must be below 2**31", start) from None
 
     def alias(self, name: str, start: int) -> pa.DataType:
         try:

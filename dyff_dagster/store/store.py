@@ -73,9 +73,12 @@ class Store:
         """``ROOT/ID/.dyff``: what belongs to the entity and to no version, such as unfinished answers."""
         return self.directory(entity_id) / ".dyff"
 
-    def put_working(self, entity_id: str, name: str, data: bytes) -> None:
-        """Write ``ROOT/ID/.dyff/NAME``, whole or not at all."""
-        self._files.put(self.working(entity_id) / name, data)
+    def put_working(self, entity_id: str, name: str, data: bytes, *, private: bool = False) -> None:
+        """Write ``ROOT/ID/.dyff/NAME``, whole or not at all; ``private``: readable by its owner alone."""
+        path = self.working(entity_id) / name
+        self._files.put(path, data)
+        if private and self.local:
+            local_path(path).chmod(0o600)
 
     def get_working(self, entity_id: str, name: str) -> bytes:
         """Read ``ROOT/ID/.dyff/NAME``; FileNotFoundError where there is none."""

@@ -25,6 +25,7 @@ class Server:
     def __init__(self, behaviour: Behaviour) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.reply_headers: dict[str, str] = {}
         self.behaviour = behaviour
         lock = threading.Lock()
         server = self
@@ -41,6 +42,8 @@ class Server:
                 status, reply = server.behaviour(body, number)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(reply)))
+                for name, value in server.reply_headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ class World:
         self.dataset = tmp_path / "rows"
         self.sessions = tmp_path / "sessions"
         self.opened = 0
+        self.headers: dict[str, str] | None = None
         self.write_rows([{"_index_": i, "x": i, "label": f"secret-{i}"} for i in range(20)])
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
@@ -76,6 +78,7 @@ class World:
                 cwd=self.dataset,
                 model_path=None,
                 directory=self.sessions,
+                headers=self.headers,
             ) as opened:
                 yield opened
 
@@ -288,10 +291,10 @@ def test_a_disk_that_fails_once_loses_no_answer(tmp_path: Path, monkeypatch: pyt
         put = w.store.put_working
         failures = iter([OSError(28, "No space left on device")])
 
-        def put_or_fail(entity_id: str, name: str, data: bytes) -> None:
+        def put_or_fail(entity_id: str, name: str, data: bytes, **how: Any) -> None:
             if name.startswith("parts/") and (failure := next(failures, None)):
                 raise failure
-            put(entity_id, name, data)
+            put(entity_id, name, data, **how)
 
         monkeypatch.setattr(w.store, "put_working", put_or_fail)
         with pytest.raises(OSError, match="No space left"):
@@ -301,6 +304,94 @@ def test_a_disk_that_fails_once_loses_no_answer(tmp_path: Path, monkeypatch: pyt
         # What had been answered when the disk failed was written as soon as it could be.
         assert commit.facts.notes["takenUp"] >= 5
         assert len(w.server.requests) - asked == 20 - commit.facts.notes["takenUp"]
+
+
+def test_a_disk_that_fails_while_parts_are_flushed_by_age_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flusher runs for ever: where it dies of something, that must not go unseen."""
+    put = Store.put_working
+
+    def fail(store: Store, entity_id: str, name: str, data: bytes, **how: Any) -> None:
+        if name.startswith("parts/"):
+            raise PermissionError(13, "Permission denied")
+        put(store, entity_id, name, data, **how)
+
+    def slow(request: dict[str, Any], number: int) -> Reply:
+        time.sleep(0.02)
+        return double(request, number)
+
+    with world(tmp_path, slow) as w:
+        w.write_rows([{"_index_": i, "x": i, "label": ""} for i in range(500)])
+        monkeypatch.setattr(Store, "put_working", fail)
+        with pytest.raises(PermissionError):
+            w.run(options=EvaluationOptions(part_rows=10_000, part_age=0.05))
+        assert len(w.server.requests) < 500
+
+
+@pytest.mark.parametrize(
+    ("type_", "wrong", "right"),
+    [
+        (pa.string(), '"\\ud800"', '"fine"'),
+        (pa.timestamp("ns"), '"0001-01-01T00:00:00"', '"2026-01-01T00:00:00"'),
+        (pa.float64(), "1" + "0" * 400, "1.5"),
+        (pa.binary(2), '"AAAA"', '"AAA="'),
+        (pa.date32(), '"yesterday"', '"2026-01-02"'),
+        (pa.decimal128(5, 2), "123456", "1.5"),
+        (pa.int8(), "300", "3"),
+        (pa.string(), "[" * 100_000, '"fine"'),
+    ],
+)
+def test_one_odd_value_is_one_error_row_and_all_other_answers_are_kept(
+    tmp_path: Path, type_: pa.DataType, wrong: str, right: str
+) -> None:
+    def odd(request: dict[str, Any], number: int) -> Reply:
+        return 200, f'{{"y": {wrong if request["x"] == 3 else right}}}'.encode()
+
+    schema = DataSchema.make_output_schema(pa.schema([pa.field("y", type_, nullable=False)]))
+    with world(tmp_path, odd) as w:
+        entity = make_evaluation(w.server.url)
+        entity.inferenceSession.inferenceService.interface.outputSchema = schema
+        with pytest.raises(EvaluationIncomplete, match="1 of the answers are missing, the first is row 3"):
+            w.run(entity)
+        w.server.behaviour = lambda request, number: (200, f'{{"y": {right}}}'.encode())
+        commit = w.run(entity)
+        assert commit.facts.notes["takenUp"] == 19
+
+
+def test_an_endless_reply_is_an_error_row(tmp_path: Path) -> None:
+    def long(request: dict[str, Any], number: int) -> Reply:
+        return (200, b"[" + b" " * 200_000 + b"]") if request["x"] == 3 else double(request, number)
+
+    with world(tmp_path, long) as w, pytest.raises(EvaluationIncomplete, match="longer than 100000 bytes"):
+        w.run(options=EvaluationOptions(max_reply=100_000))
+
+
+def test_a_secret_that_the_service_says_again_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "TOPSECRET")
+
+    def echo(request: dict[str, Any], number: int) -> Reply:
+        return 401, b"x" * 490 + json.dumps(w.server.headers[-1]).encode()
+
+    with world(tmp_path, echo) as w:
+        w.headers = {"Authorization": "Bearer ${MY_KEY}"}
+        with pytest.raises(EvaluationError):
+            w.run()
+        assert w.server.headers[0]["Authorization"] == "Bearer TOPSECRET"
+        kept = w.store.working("eval-1") / "errors.parquet"
+        bodies = " ".join(row["body"] for row in pq.read_table(kept).to_pylist())
+        assert "401" not in bodies
+        assert "TOPS" not in bodies
+        assert Path(kept).stat().st_mode & 0o077 == 0
+
+
+def test_rows_do_not_know_of_one_another(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.server.reply_headers = {"Set-Cookie": "row=1"}
+        w.run()
+        assert not any("Cookie" in headers for headers in w.server.headers)
 
 
 def test_answers_of_another_service_do_not_count(tmp_path: Path) -> None:
