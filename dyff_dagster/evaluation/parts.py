@@ -27,7 +27,7 @@ INDEX = "_index_"
 REQUEST = "request"
 RESPONSES = "responses"
 
-_OPEN_PARTS = 32
+_OPEN_PARTS = 4
 """Parts that are held in memory while answers are put in order."""
 
 

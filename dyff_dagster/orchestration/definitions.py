@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -71,12 +72,27 @@ def definitions_from_environment(base: Path, environment: Mapping[str, str] = os
         CatalogError: The catalog has problems.
         DyffError: A variable has a value that it cannot have.
     """
-    return build_definitions(
-        load_catalog(base, environment),
-        storage=DyffStorage.from_environment(base, environment),
-        sessions=DyffSessions.from_environment(environment),
-        executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
-    )
+    try:
+        return build_definitions(
+            load_catalog(base, environment),
+            storage=DyffStorage.from_environment(base, environment),
+            sessions=DyffSessions.from_environment(environment),
+            executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
+        )
+    except DyffError as error:
+        if _is_command_that_ends_here(sys.argv):
+            # Dagster would print seventy lines of its own before the one that says what is wrong.
+            print(error, file=sys.stderr)
+            raise SystemExit(1) from None
+        raise
+
+
+def _is_command_that_ends_here(arguments: Sequence[str]) -> bool:
+    """Whether this is ``dagster asset …`` or ``dagster job …`` on somebody's terminal.
+
+    A code server, a step or a pod must get the exception: Dagster carries it to the UI.
+    """
+    return Path(arguments[0]).name == "dagster" and list(arguments[1:2]) in (["asset"], ["job"])
 
 
 def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Catalog:

@@ -108,6 +108,7 @@ def import_data(
     scratch = Path(tempfile.mkdtemp(prefix=f".{dataset_id}.import-", dir=out))
     try:
         rows = _write_parquet(reader, scratch / "data.parquet")
+        _check_written(source, reader.schema, scratch / "data.parquet")
         if rows == 0:
             raise ImportRefused(f"{source} has no rows; there would be nothing to evaluate")
         manifest = {
@@ -170,6 +171,18 @@ def _write_parquet(reader: RowReader, path: Path) -> int:
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
     return rows
+
+
+def _check_written(source: Path, schema: pa.Schema, path: Path) -> None:
+    """The manifest says what the schema is, so the file must say the same, or it could never be taken in."""
+    found = pq.read_schema(path)
+    for field in schema:
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise ImportRefused(
+                f"{source}: the column {field.name} is {field.type} and becomes {kind} in Parquet; "
+                "convert it to another type first"
+            )
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -7,17 +7,20 @@ a time into one, and quotes what it stumbles over.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from dyff_dagster.schema.arrow_text import MAX_DEPTH
 from dyff_dagster.schema.errors import DyffError
 
 _BATCH_ROWS = 8_192
 _BATCH_BYTES = 32 * 1024 * 1024
 _INT64 = range(-(2**63), 2**63)
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 Shape = str | dict[str, Any] | list[Any]
 """What is known of a field: ``null``, ``bool``, ``int``, ``float``, ``string``, a dict of shapes by name for an
@@ -39,12 +42,14 @@ def json_lines_schema(source: Path) -> pa.Schema:
     Whole numbers widen to floats; a field that is always null, and a list that is always empty, is text.
 
     Raises:
-        JsonLinesFault: a line is no JSON object, or a field has another type than on the lines before.
+        JsonLinesFault: a line is no JSON object, a field has another type than on the lines before, or one
+            is nested deeper than a manifest can say.
     """
     shape: dict[str, Any] = {}
     for number, row in json_lines_rows(source):
         try:
             for name, value in row.items():
+                _check_name(name, "")
                 found = _shape(value, name)
                 shape[name] = found if name not in shape else _merged(shape[name], found, name)
         except _Conflict as conflict:
@@ -105,6 +110,9 @@ def json_lines_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise JsonLinesFault(source, number, "is not UTF-8 text; save the file as UTF-8") from None
             except json.JSONDecodeError as error:
                 raise JsonLinesFault(source, number, f"is no JSON at character {error.colno}") from None
+            except ValueError:
+                # Python reads no whole number of more than sys.get_int_max_str_digits() digits.
+                raise JsonLinesFault(source, number, "has a number of thousands of digits") from None
             except _Constant:
                 raise JsonLinesFault(
                     source, number, "has a NaN or Infinity, which JSON does not know"
@@ -135,7 +143,12 @@ def _weight(value: Any) -> int:
     return 8
 
 
-def _shape(value: Any, field: str) -> Shape:
+def _check_name(name: str, field: str) -> None:
+    if _SURROGATE.search(name):
+        raise _Conflict(field, "has a field whose name holds half of a surrogate pair, which is no text")
+
+
+def _shape(value: Any, field: str, depth: int = 0) -> Shape:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -148,15 +161,20 @@ def _shape(value: Any, field: str) -> Shape:
         return "float"
     if isinstance(value, str):
         return "string"
+    if depth >= MAX_DEPTH:
+        top = re.split(r"[.\[]", field, maxsplit=1)[0]
+        raise _Conflict(top, f"is nested more than {MAX_DEPTH} levels deep; write it as text")
     if isinstance(value, dict):
         if not value:
             raise _Conflict(
                 field, "is an object without fields, which has no type; leave it out or write null"
             )
-        return {name: _shape(item, f"{field}.{name}") for name, item in value.items()}
+        for name in value:
+            _check_name(name, field)
+        return {name: _shape(item, f"{field}.{name}", depth + 1) for name, item in value.items()}
     item: Shape = "null"
     for element in value:
-        item = _merged(item, _shape(element, f"{field}[]"), f"{field}[]")
+        item = _merged(item, _shape(element, f"{field}[]", depth + 1), f"{field}[]")
     return [item]
 
 

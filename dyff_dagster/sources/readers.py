@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.sources.json_lines import JsonLinesFault, json_lines_batches, json_lines_schema
+from dyff_dagster.sources.stored_types import stored_schema
 
 INDEX = "_index_"
 
@@ -163,7 +164,9 @@ def _csv(source: Path, error: type[DyffError]) -> RowReader:
         for name in batch.schema.names:
             if pc.any(pc.match_substring_regex(batch.column(name), _LEADING_ZERO)).as_py():
                 types[name] = pa.string()
-    final = pa.schema([pa.field(name, types[name]) for name in names])
+    # pyarrow finds times in seconds, which Parquet would turn into others.
+    final = stored_schema(pa.schema([pa.field(name, types[name]) for name in names]))
+    types = {field.name: field.type for field in final}
     return RowReader(final, lambda: _csv_batches(source, types, block, error))
 
 
@@ -301,8 +304,8 @@ def _parquet(source: Path, error: type[DyffError]) -> RowReader:
             found = file.schema_arrow
     except pa.ArrowInvalid:
         raise error(f"{source} is no Parquet file, or is damaged") from None
-    fields = [_plain(field) for field in found]
-    schema = pa.schema(fields)
+    schema = stored_schema(pa.schema([_plain(field) for field in found]))
+    fields = list(schema)
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:

@@ -332,6 +332,40 @@ def test_declared_assets_between_two_ops_do_not_undo_their_order(audit: Audit) -
     assert names.index("modules/functions") < names.index("measurements/judged")
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"DYFF_CATALOG": "nowhere/at-all"}, "nowhere"),
+        ({"DYFF_EXECUTOR": "threads"}, "DYFF_EXECUTOR is 'threads': it must be in_process"),
+        ({"DYFF_SESSIONS": "moon"}, "DYFF_SESSIONS is 'moon': it must be local or kubernetes"),
+    ],
+)
+def test_a_wrong_variable_is_one_sentence_on_the_command_line(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DYFF_", "DAGSTER_"))}
+    definitions = Path(__file__).parents[2] / "definitions.py"
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("dagster")),
+            "asset",
+            "materialize",
+            "--select",
+            "*",
+            "-f",
+            definitions,
+        ],
+        cwd=tmp_path,
+        env={**environment, **variables, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) < 15  # Dagster's own telemetry notice is among them
+
+
 def test_nothing_goes_on_when_a_multiprocess_run_is_killed(tmp_path: Path) -> None:
     directory = small_catalog.write(tmp_path / "catalog", rows=400)
     service = directory / "serve.py"
