@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dyff_dagster.schema.canonical import canonical_json
+from dyff_dagster.store.errors import StoreError
 
 _BLOCK = 1 << 20
 
@@ -41,12 +43,35 @@ def digest_file(path: Path) -> FileDigest:
     return FileDigest(sha256.hexdigest(), base64.b64encode(md5.digest()).decode(), size)
 
 
-def list_files(root: Path) -> list[str]:
-    """Every regular file below ``root`` as a relative POSIX path, sorted by that path's bytes."""
+def list_files(root: Path, *, links: bool = True) -> list[str]:
+    """Every regular file below ``root`` as a relative POSIX path, sorted by that path's bytes.
+
+    Args:
+        root: The directory.
+        links: Whether a symbolic link to a file counts as one. What is below a link to a directory never does.
+    """
     return sorted(
-        (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()),
-        key=lambda name: name.encode(),
+        (
+            path.relative_to(root).as_posix()
+            for path in root.rglob("*")
+            if path.is_file() and (links or not path.is_symlink())
+        ),
+        key=os.fsencode,
     )
+
+
+def refuse_links(entity_id: str, root: Path) -> None:
+    """See that an artifact in the making holds no symbolic link, to whatever it leads.
+
+    A version is the bytes in it: what a link leads to changes, and lies elsewhere on another machine.
+
+    Raises:
+        StoreError: It holds one.
+    """
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            name = path.relative_to(root).as_posix()
+            raise StoreError(f"{entity_id}: {name} is a symbolic link; write the file itself")
 
 
 def tree_digest(files: Mapping[str, FileDigest] | Iterable[tuple[str, FileDigest]]) -> str:

@@ -40,7 +40,7 @@ class Filesystem(Protocol):
         """Write a file that must not be there yet; FileExistsError where it is."""
 
     def take(self, source: Path, path: UPath) -> None:
-        """Move a local file here, read-only from now on, replacing what was there."""
+        """Move a local file, no symbolic link, here, read-only from now on, replacing what was there."""
 
     def view(self, source: UPath, path: UPath) -> None:
         """Show a file of the store under a second name: a hard link where the disk has them, else a copy."""
@@ -84,9 +84,13 @@ class LocalFilesystem:
     def take(self, source: Path, path: UPath) -> None:
         target = local_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as file:
-            os.fsync(file.fileno())
-        source.chmod(0o444)
+        # Through a symbolic link the mode of a file of somebody else's would change.
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+            os.fchmod(descriptor, 0o444)
+        finally:
+            os.close(descriptor)
         source.replace(target)
         _sync_directory(target.parent)
 

@@ -31,7 +31,7 @@ from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import success_status
 from dyff_dagster.store.commits import Commit
-from dyff_dagster.store.digests import FileDigest, digest_file, list_files, tree_digest
+from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_links, tree_digest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
 from dyff_dagster.store.filesystem import local_path, open_filesystem
@@ -216,7 +216,8 @@ class Store:
         their own, so that what a commit says of its version lies in it. A directory without a listing was left
         by a killed process and nobody has seen it; a file that a disk lost is put back.
         """
-        files = {name: digest_file(draft / name) for name in list_files(draft)}
+        refuse_links(entity_id, draft)
+        files = {name: digest_file(draft / name) for name in list_files(draft, links=False)}
         for name in files:
             parts = PurePosixPath(name).parts
             if parts[0] == ".dyff" and len(parts) > 1 and parts[1] in _OWN:
@@ -239,6 +240,8 @@ class Store:
             listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
             with contextlib.suppress(FileExistsError):
                 self._files.create(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
+            if self.local:
+                local_path(version / _FILES).chmod(0o444)
         return directory, files
 
     def _listing(self, version: UPath) -> dict[str, FileDigest] | None:
@@ -358,7 +361,7 @@ class Draft:
 
         Raises:
             CommitConflict: Another writer committed meanwhile; its version stands.
-            StoreError: The draft holds a name that the store keeps for itself.
+            StoreError: The draft holds a symbolic link, or a name that the store keeps for itself.
         """
         directory, files = self._store._add_version(self._entity_id, data_version, self.path)
         return self._store._commit(entity, data_version, files, inputs, facts, run_id, directory)

@@ -6,6 +6,7 @@ import base64
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -259,6 +260,68 @@ def test_an_artifact_may_not_take_the_stores_own_names(store: Store) -> None:
         (draft.path / ".dyff" / "commit.json").write_text("{}")
         with pytest.raises(StoreError, match=r"may not be named \.dyff/commit\.json"):
             draft.commit(entity=module(), data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
+
+
+@pytest.mark.parametrize("name", ["link.txt", "deep/er/link.txt", ".dyff/link"])
+def test_a_symbolic_link_is_no_part_of_an_artifact(store: Store, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("somebody else's")
+    outside.chmod(0o640)
+    with store.draft("m") as draft:
+        link = draft.path / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(outside)
+        with pytest.raises(StoreError, match=f"m: {name} is a symbolic link; write the file itself"):
+            draft.commit(entity=module(), data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
+    assert outside.stat().st_mode & 0o777 == 0o640
+    assert store.current("m") is None
+
+
+@pytest.mark.parametrize("target", [".", "nowhere"])
+def test_a_link_to_a_directory_or_to_nothing_is_refused_too(
+    store: Store, tmp_path: Path, target: str
+) -> None:
+    with store.draft("m") as draft:
+        (draft.path / "link").symlink_to(tmp_path / target)
+        with pytest.raises(StoreError, match="m: link is a symbolic link"):
+            draft.commit(entity=module(), data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
+
+
+def test_a_link_is_refused_by_a_remote_store_too(tmp_path: Path) -> None:
+    (tmp_path / "outside.txt").write_text("somebody else's")
+    with Store("memory://dyff-test-links").draft("m") as draft:
+        (draft.path / "link").symlink_to(tmp_path / "outside.txt")
+        with pytest.raises(StoreError, match="m: link is a symbolic link"):
+            draft.commit(entity=module(), data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
+
+
+def test_a_file_is_not_taken_through_a_symbolic_link(store: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("somebody else's")
+    outside.chmod(0o640)
+    (tmp_path / "link").symlink_to(outside)
+    with pytest.raises(OSError):
+        store._files.take(tmp_path / "link", store.working("m") / "taken")
+    assert outside.stat().st_mode & 0o777 == 0o640
+
+
+def test_links_are_left_out_of_a_list_of_files_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "a.txt")
+    assert list_files(tmp_path, links=False) == ["a.txt"]
+    assert list_files(tmp_path) == ["a.txt", "link"]
+
+
+def test_the_listing_of_a_finished_version_is_read_only(store: Store) -> None:
+    made = commit(store, "one")
+    assert Path(made.path / ".files.json").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_finished_version_can_be_removed(store: Store) -> None:
+    made = commit(store, "one")
+    shutil.rmtree(Path(made.path))
+    again = commit(store, "one")
+    assert (again.path / "a.txt").read_text() == "one"
 
 
 def test_an_id_that_is_a_path_is_refused(store: Store) -> None:
