@@ -12,7 +12,14 @@ import yaml
 
 from dyff_dagster.analysis import display
 from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
-from dyff_dagster.analysis.records import FIGURE, ScoreRecord, Valence, add_score, write_conclusion
+from dyff_dagster.analysis.records import (
+    FIGURE,
+    ScoreRecord,
+    Valence,
+    add_score,
+    write_conclusion,
+    write_output,
+)
 from dyff_dagster.analysis.rows import write_rows
 from dyff_dagster.analysis.statistics import Estimate
 from dyff_dagster.schema.ids import check_id, null_id
@@ -239,9 +246,7 @@ class AnalysisContext:
         fig = getattr(fig, "figure", None) or fig
         png = display.figure_png(fig)
         if headline:
-            path = self.output_path / FIGURE
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(display.figure_png(fig, width=display.HEADLINE_WIDTH))
+            write_output(self.output_path / FIGURE, display.figure_png(fig, width=display.HEADLINE_WIDTH))
         display.show(display.figure_block(png, caption), caption or "Figure")
         import matplotlib.pyplot as plt
 

@@ -89,6 +89,23 @@ class FunctionFailed(AnalysisError):
         super().__init__(f"{analysis_id}: function {function} raised {ename}{at}; the traceback is in {log}")
 
 
+class InputsChanged(AnalysisError):
+    """A method wrote to what it was given to read.
+
+    Attributes:
+        role: ``input ID`` or ``module ID``.
+        entity: ID of what was changed.
+    """
+
+    def __init__(self, analysis_id: str, role: str, entity: str) -> None:
+        self.role = role
+        self.entity = entity
+        super().__init__(
+            f"{analysis_id}: its method changed files of its {role}; they must only be read: "
+            f"materialize {entity} again, with force: true"
+        )
+
+
 class AnalysisTimeout(AnalysisError):
     """An analysis took longer than it was given, and was ended.
 

@@ -67,6 +67,12 @@ def find_symbol(name: str) -> Any:
         raise AnalysisError(f"Python module {module_name!r} has no {symbol!r}") from None
 
 
+def raised_in(trace: TracebackType | None, directory: Path) -> bool:
+    """Whether the innermost line of a traceback, the one that raised, is in a file below a directory."""
+    frames = traceback.extract_tb(trace)
+    return bool(frames) and directory.resolve() in Path(frames[-1].filename).resolve().parents
+
+
 def place_of(trace: TracebackType | None, directories: Iterable[Path]) -> str:
     """``scoring.py:31``: the innermost line of a traceback that is in one of the directories, or nothing."""
     roots = [directory.resolve() for directory in directories]

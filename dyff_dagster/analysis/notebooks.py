@@ -15,6 +15,7 @@ from typing import Any
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.kernels import install_kernel, kernel_of
+from dyff_dagster.analysis.records import write_output
 from dyff_dagster.analysis.reproducible import reproducible
 from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.paths import resolve_inside
@@ -169,6 +170,5 @@ def keep_notebook(executed: Path, target: Path, replace: Mapping[str, str]) -> A
     import nbformat
 
     notebook = reproducible(read_notebook(executed), replace)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(nbformat.writes(notebook), "utf-8")  # type: ignore[no-untyped-call]
+    write_output(target, nbformat.writes(notebook).encode())  # type: ignore[no-untyped-call]
     return notebook

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +22,12 @@ from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.html import Entry, Page, render_index, render_notebook
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.ids import IdError, check_id
-from dyff_dagster.store import Commit, Store
+from dyff_dagster.store import Commit, Store, local_path
+from dyff_dagster.store.paths import PathOutside, resolve_inside
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from upath import UPath
 
 HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src data: 'self'; style-src 'unsafe-inline'; "
@@ -32,6 +37,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Sent with every answer. ``sandbox`` gives a page an origin of its own, without scripts or forms."""
+
+DAMAGED = "This page cannot be shown: its files are damaged, or not as this server knows them.\n"
+"""Said where a page turns out to be no page."""
 
 _VERSION = re.compile(r"[0-9a-f]{16,64}")
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -143,7 +151,10 @@ class PageServer:
         from aiohttp import web
 
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
+        # aiohttp would put a traceback on the terminal for whatever a browser sends that is not HTTP.
+        silent = logging.Logger("dyff-pages", logging.CRITICAL)
+        silent.addHandler(logging.NullHandler())
+        runner = web.AppRunner(self._application(), access_log=None, logger=silent, shutdown_timeout=1.0)
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._port).start()
@@ -177,10 +188,13 @@ class PageServer:
                     response = web.Response(
                         status=redirection.status, headers={"Location": str(redirection.location)}
                     )
-                except (web.HTTPNotFound, FileNotFoundError, IdError):
+                except (web.HTTPNotFound, FileNotFoundError, IdError, PathOutside):
                     response = web.Response(status=404, text="There is no such page.\n")
                 except DyffError as error:
                     response = web.Response(status=500, text=f"{error}\n")
+                except Exception:
+                    # aiohttp's own answer has none of the headers, and shows where this code lies.
+                    response = web.Response(status=500, text=DAMAGED)
             response.headers.update(HEADERS)
             return response
 
@@ -231,7 +245,8 @@ class PageServer:
             if commit.facts.notebook is None:
                 raise web.HTTPNotFound
             raise web.HTTPFound(f"/{commit.entity_id}/{commit.data_version}/notebook")
-        return _html(await asyncio.to_thread((commit.path / commit.facts.page).read_text, "utf-8"))
+        page = self._file(commit, commit.facts.page)
+        return _html(await asyncio.to_thread(page.read_text, "utf-8"))
 
     async def _notebook(self, request: web.Request) -> web.Response:
         return _html(await asyncio.to_thread(self._rendered, request))
@@ -242,7 +257,8 @@ class PageServer:
         commit = await asyncio.to_thread(self._commit, request)
         if commit.facts.figure is None:
             raise web.HTTPNotFound
-        png = await asyncio.to_thread((commit.path / commit.facts.figure).read_bytes)
+        figure = self._file(commit, commit.facts.figure)
+        png = await asyncio.to_thread(figure.read_bytes)
         return web.Response(body=png, content_type="image/png")
 
     def _commit(self, request: web.Request) -> Commit:
@@ -253,6 +269,12 @@ class PageServer:
                 if commit.data_version.startswith(version):
                     return commit
         raise FileNotFoundError
+
+    def _file(self, commit: Commit, name: str) -> UPath:
+        """A file of a version; what a record says of it is no reason to read another."""
+        # Elsewhere than on a disk there are no links, and the name alone is looked at.
+        resolve_inside(local_path(commit.path) if self._store.local else Path(os.sep, "version"), name)
+        return commit.path / name
 
     def _rendered(self, request: web.Request) -> str:
         commit = self._commit(request)
@@ -266,19 +288,19 @@ class PageServer:
             account=str(resource.get("account") or ""),
             scores=commit.facts.scores,
         )
-        return render_notebook(commit.path / commit.facts.notebook, page)
+        return render_notebook(self._file(commit, commit.facts.notebook), page)
 
     def _entries(self) -> list[Entry]:
         found: list[tuple[Commit, str]] = []
         for entity_id in self._store.entity_ids():
             try:
                 commit = self._store.current(entity_id)
-            except DyffError:
+                if commit is not None and _has_page(commit):
+                    name = (self._store.entity_json(entity_id) or {}).get("name")
+                    found.append((commit, str(name or entity_id)))
+            except (DyffError, ValueError, LookupError, TypeError, AttributeError):
                 # A damaged record is the store's to report; the other pages are still to be read.
                 continue
-            if commit is not None and _has_page(commit):
-                name = (self._store.entity_json(entity_id) or {}).get("name")
-                found.append((commit, str(name or entity_id)))
         found.sort(key=lambda item: item[0].committed, reverse=True)
         return [
             Entry(

@@ -25,6 +25,12 @@ INTERVALS = ".dyff/intervals.json"
 CONCLUSION = ".dyff/conclusion.json"
 FIGURE = ".dyff/figure.png"
 
+_FORMS = {
+    SCORES: "{'scores': [{'name', 'quantity', ...}]}",
+    INTERVALS: "{NAME: {'low', 'high', 'n', 'level'}}",
+    CONCLUSION: "{'text': a sentence, 'holds': true, false or null}",
+}
+
 Valence = Literal["positive", "negative", "neutral"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
@@ -195,29 +201,60 @@ def read_scores(directory: Path) -> tuple[Score, ...]:
     """The scores that an analysis reported, the primary one first.
 
     Raises:
-        AnalysisError: A file is not in the form that this module writes.
+        AnalysisError: A file is not in the form that this module writes, or a score has no usable name or a
+            number that is none.
     """
-    scores: list[dict[str, Any]] = (_read(directory / SCORES) or {}).get("scores", [])
-    intervals: Mapping[str, Any] = _read(directory / INTERVALS) or {}
-    try:
-        ordered = sorted(scores, key=lambda score: score.get("priority") != "primary")
-        found = []
-        for score in ordered:
-            interval = intervals.get(score["name"], {})
-            quantity = score.get("quantity")
-            found.append(
-                Score(
-                    name=score["name"],
-                    # A score that is not defined compares false with every threshold.
-                    value=math.nan if quantity is None else float(quantity),
-                    low=interval.get("low"),
-                    high=interval.get("high"),
-                    n=interval.get("n"),
-                )
+    scores = (_read(directory / SCORES) or {"scores": []}).get("scores")
+    if not isinstance(scores, list) or not all(isinstance(score, dict) for score in scores):
+        raise _wrong_form(SCORES)
+    intervals = _read(directory / INTERVALS) or {}
+    if not all(isinstance(interval, dict) for interval in intervals.values()):
+        raise _wrong_form(INTERVALS)
+    found: dict[str, tuple[bool, Score]] = {}
+    for position, score in enumerate(scores, start=1):
+        name = score.get("name")
+        if not isinstance(name, str):
+            raise AnalysisError(f"{SCORES} of the analysis: score number {position} has no name")
+        if name in found:
+            raise AnalysisError(
+                f"{SCORES} of the analysis: score {name!r} is there twice; give it one name each"
             )
-        return tuple(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnalysisError(f"{SCORES} of the analysis is not in the form {{'scores': [...]}}") from error
+        if "quantity" not in score:
+            raise AnalysisError(
+                f"{SCORES} of the analysis: score {name!r} has no quantity; where the data do not define it, "
+                "write null"
+            )
+        found[name] = (score.get("priority") != "primary", _score(name, score, intervals.get(name, {})))
+    return tuple(score for _, score in sorted(found.values(), key=lambda item: item[0]))
+
+
+def _score(name: str, score: Mapping[str, Any], interval: Mapping[str, Any]) -> Score:
+    """A score out of files that an author may have written by hand."""
+    n = interval.get("n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
+        raise AnalysisError(f"n of score {name!r} is no count; write a whole number, or null")
+    record = ScoreRecord(
+        name=name,
+        value=_number(name, "quantity", score),
+        low=_number(name, "low", interval),
+        high=_number(name, "high", interval),
+        n=n,
+    )
+    # A score that is not defined compares false with every threshold.
+    value = math.nan if record.value is None else record.value
+    return Score(name=name, value=value, low=record.low, high=record.high, n=record.n)
+
+
+def _number(name: str, part: str, found: Mapping[str, Any]) -> float | None:
+    number = found.get(part)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise AnalysisError(f"{part} of score {name!r} is no number; write a finite number, or null")
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def write_conclusion(directory: Path, text: str, holds: bool | None) -> None:
@@ -232,9 +269,29 @@ def write_conclusion(directory: Path, text: str, holds: bool | None) -> None:
 
 
 def read_conclusion(directory: Path) -> tuple[str, bool | None] | None:
-    """What an analysis comes to and whether it holds, or None where it says nothing."""
+    """What an analysis comes to and whether it holds, or None where it says nothing.
+
+    Raises:
+        AnalysisError: The file is not in the form that this module writes.
+    """
     found = _read(directory / CONCLUSION)
-    return (str(found["text"]), found["holds"]) if found else None
+    if found is None:
+        return None
+    text, holds = found.get("text"), found.get("holds")
+    if not isinstance(text, str) or not (holds is None or isinstance(holds, bool)):
+        raise _wrong_form(CONCLUSION)
+    return text, holds
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file of an analysis's artifact in the place of whatever is there.
+
+    A symbolic link that a method left there is replaced: what it leads to is not the analysis's to change.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -242,13 +299,20 @@ def _read(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise AnalysisError(
             f"{path.name} of the analysis is no JSON; write it through AnalysisContext"
         ) from error
-    return data if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        raise _wrong_form(f".dyff/{path.name}")
+    return data
+
+
+def _wrong_form(name: str) -> AnalysisError:
+    return AnalysisError(
+        f"{name} of the analysis is not in the form {_FORMS[name]}; write it through AnalysisContext"
+    )
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+    write_output(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

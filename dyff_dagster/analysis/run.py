@@ -28,6 +28,7 @@ from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.analysis.preconditions import check_analysis
 from dyff_dagster.analysis.records import FIGURE, read_conclusion, read_scores
 from dyff_dagster.analysis.rows import record_scores
+from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.parquet import DatasetPathError, open_dataset
@@ -48,7 +49,7 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import digest_file, list_files, tree_digest
+from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tree_digest
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
@@ -88,8 +89,10 @@ def run(
         NotebookFailed: A cell raised an exception, or the kernel died.
         FunctionFailed: The function raised an exception.
         AnalysisTimeout: It took too long.
+        InputsChanged: The method wrote to an input or to a module.
         IncompleteRows: Rows are missing, doubled or of no row of the input.
         AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
+        StoreError: The method left a symbolic link in its output.
     """
     check_analysis(entity, input_paths, modules)
     with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
@@ -100,8 +103,12 @@ def run(
         if store.local:
             # What is there after this run is of this run.
             local_path(store.working(entity.id) / FAILED_NOTEBOOK).unlink(missing_ok=True)
+        untouched = Untouched(
+            {item.entity: input_paths[item.entity] for item in entity.inputs}.items(), modules.items()
+        )
         try:
             outcome = _work(job, _environment(job), log, timeout, progress)
+            untouched.check(entity.id)
         except BaseException:
             _show_tail(log)
             raise
@@ -112,6 +119,7 @@ def run(
         if not outcome.succeeded:
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where)
+        refuse_links(entity.id, draft.path)
         if isinstance(entity, Measurement):
             return _commit_measurement(entity, draft, inputs, input_paths, run_id)
         return _commit_safety_case(entity, draft, inputs, run_id)
@@ -257,11 +265,13 @@ def _pass_on(path: Path, start: int, progress: Progress) -> int:
         return start
     whole = text[: text.rfind(b"\n") + 1]
     for line in whole.splitlines():
+        # The method can write there too.
         try:
             message, done, total = json.loads(line)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             continue
-        progress(str(message), done, total)
+        if isinstance(message, str) and all(count is None or type(count) is int for count in (done, total)):
+            progress(message, done, total)
     return start + len(whole)
 
 

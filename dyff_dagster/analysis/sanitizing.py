@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dyff_dagster.analysis.errors import AnalysisError
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -78,15 +80,22 @@ _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-
 _LINK = re.compile(r"(?:https?://|mailto:|#)[^\s]*", re.IGNORECASE)
 _FETCHING = re.compile(r"url|image|element|src|attr|expression|import|[\\@]", re.IGNORECASE)
 
+DEEPEST = 256
+"""Elements within each other that a fragment may have. What a parser does for each takes time with its depth."""
+
 
 def sanitize(html: str) -> str:
     """The fragment without scripts, styles sheets, frames, forms, event handlers and outside resources.
 
     Images stay where they are embedded (``data:``). Links to the web stay links: nothing follows them unless
     a person does. Inline styles stay as far as they do not fetch or lay themselves over the page.
+
+    Raises:
+        AnalysisError: Its elements are nested more than 256 deep.
     """
+    import tinycss2  # type: ignore[import-untyped]
     from bleach.css_sanitizer import CSSSanitizer
-    from bleach.html5lib_shim import Filter
+    from bleach.html5lib_shim import BleachHTMLParser, Filter
     from bleach.sanitizer import Cleaner
 
     class DropWithContents(Filter):  # type: ignore[misc]
@@ -103,6 +112,26 @@ def sanitize(html: str) -> str:
                 elif not depth and not swallowed:
                     yield token
 
+    class ShallowParser(BleachHTMLParser):  # type: ignore[misc]
+        """Gives up where elements are nested too deep."""
+
+        def reset(self) -> None:
+            super().reset()
+            self.tree.openElements = _OpenElements(self.tree.openElements)
+
+    class InPlace(CSSSanitizer):  # type: ignore[misc]
+        """Leaves out margins that move an element over what is around it."""
+
+        def sanitize_css(self, style: str) -> str:
+            declarations = tinycss2.parse_declaration_list(super().sanitize_css(style))
+            kept = [item for item in declarations if not _moves(item)]
+            return str(tinycss2.serialize(kept)).strip()
+
+    def _moves(item: Any) -> bool:
+        # The minus may also be within a calc().
+        is_margin = item.type == "declaration" and item.lower_name.startswith("margin")
+        return is_margin and "-" in tinycss2.serialize(item.value)
+
     cleaner = Cleaner(
         # The swallowed ones must be known to the parser, or their text would stay.
         tags=_TAGS | _SWALLOWED,
@@ -111,10 +140,25 @@ def sanitize(html: str) -> str:
         strip=True,
         strip_comments=True,
         filters=[DropWithContents],
-        css_sanitizer=CSSSanitizer(allowed_css_properties=_STYLES),
+        css_sanitizer=InPlace(allowed_css_properties=_STYLES),
+    )
+    # As Cleaner makes its own.
+    cleaner.parser = ShallowParser(
+        tags=cleaner.tags, strip=True, consume_entities=False, namespaceHTMLElements=False
     )
     cleaned: str = cleaner.clean(html)
     return cleaned
+
+
+class _OpenElements(list[Any]):
+    """The stack of a parser: the elements that are open where it reads."""
+
+    def append(self, element: Any) -> None:
+        if len(self) > DEEPEST:
+            raise AnalysisError(
+                f"a page cannot show HTML whose elements are nested more than {DEEPEST} deep; write it flatter"
+            )
+        super().append(element)
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
@@ -125,5 +169,5 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     if name == "href":
         return tag == "a" and _LINK.fullmatch(value.strip()) is not None
     if tag in _SVG_TAGS and name in _SVG:
-        return "url" not in value.lower()
+        return _FETCHING.search(value) is None
     return name in _EVERYWHERE or name in _BY_TAG.get(tag, ()) or name.startswith("aria-")

@@ -18,6 +18,8 @@ from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.schema.errors import DyffError
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 _SHOWN = 300
 """Characters of an exception's message that the log shows."""
 
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def _run_function(job: Job) -> Outcome:
     from dyff_dagster.analysis.context import AnalysisContext
-    from dyff_dagster.analysis.functions import place_of, run_function
+    from dyff_dagster.analysis.functions import place_of, raised_in, run_function
     from dyff_dagster.schema.arrow import decode_schema
 
     if job.arrow_schema is None:
@@ -53,8 +55,8 @@ def _run_function(job: Job) -> Outcome:
             context, decode_schema(job.arrow_schema), lambda done: report(f"{done:,} rows", done, None)
         )
     except DyffError as error:
-        # Ours, unless the method's code made it up; then its message is the author's.
-        if type(error).__module__.startswith("dyff_dagster."):
+        # Whoever raised it chose its message, and the method's code may raise our classes as well.
+        if raised_in(error.__traceback__, _PACKAGE):
             raise
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
     except (Exception, SystemExit) as error:
@@ -70,7 +72,7 @@ def _raised(error: BaseException, where: str) -> Outcome:
 def _run_notebook(job: Job) -> Outcome:
     from dyff_dagster.analysis.html import render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
-    from dyff_dagster.analysis.records import read_scores
+    from dyff_dagster.analysis.records import read_scores, write_output
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
     replacements = {
@@ -93,7 +95,7 @@ def _run_notebook(job: Job) -> Outcome:
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
     if not job.measurement:
         page = replace(job.page, scores=read_scores(job.output))
-        (job.output / PAGE).write_text(render_page(notebook, page, base), "utf-8")
+        write_output(job.output / PAGE, render_page(notebook, page, base).encode())
     return Outcome()
 
 

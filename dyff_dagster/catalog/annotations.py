@@ -16,6 +16,9 @@ from dyff_dagster.schema.annotations import PREFIX, is_reserved
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 
 Checker = Callable[[str], str | None]
@@ -83,6 +86,14 @@ def _headers(value: str) -> str | None:
     found = _parsed(value)
     if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
         return 'must be a JSON object of strings, as in \'{"Authorization": "Bearer ${API_KEY}"}\''
+    for name, literal in found.items():
+        # A name that is none may be a whole line with its secret: it is not repeated.
+        if _TOKEN.fullmatch(name) is None:
+            return "has a header's name with characters that no name has; write letters, digits and hyphens"
+        if name.lower() in _OWN_HEADERS:
+            return f"sets {name}, which is set for each request; leave it out"
+        if _CONTROL.search(literal):
+            return f"has control characters in the value of {name}; write it on one line"
     return None
 
 

@@ -68,9 +68,18 @@ class Catalog:
         :raises CatalogError: with everything that is wrong.
         """
         path = Path(source)
+        try:
+            there = path.exists()
+            regular = path.is_dir() or path.is_file()
+        except OSError as error:
+            message = f"cannot be read: {error.strerror or 'unknown error'}"
+            raise CatalogError([Problem(path, None, "", message)]) from None
+        if there and not regular:
+            message = "is a pipe or a device; name a directory or a file of manifests"
+            raise CatalogError([Problem(path, None, "", message)])
         if path.suffix == ".py" and path.is_file():
             return cls._of_module(path)
-        if path.exists():
+        if there:
             return cls._of_manifests(path)
         if isinstance(source, str) and all(part.isidentifier() for part in source.split(".")):
             return cls._of_module(source)

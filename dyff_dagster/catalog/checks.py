@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from dyff_dagster.catalog.analyses import check_analysis, check_method
 from dyff_dagster.catalog.annotations import check_annotations, check_ingest, check_withheld
+from dyff_dagster.catalog.endpoints import describe_bad_endpoint
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.files import check_files, check_notebook
 from dyff_dagster.catalog.problems import Location, suggestion
@@ -166,6 +167,9 @@ def _check_service(
         return
     checked.add(id(interface))
     here = (*location, "interface")
+    wrong = describe_bad_endpoint(interface.endpoint)
+    if wrong is not None:
+        findings.error(entry, (*here, "endpoint"), wrong)
     _check_pipeline(entry, (*here, "inputPipeline"), interface.inputPipeline, findings)
     _check_pipeline(entry, (*here, "outputPipeline"), interface.outputPipeline, findings)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import suggestion
+from dyff_dagster.catalog.reachable import is_directory, is_file, shown
 from dyff_dagster.schema.platform import Artifact, Dataset, DataSource, Method, Model, Module
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
@@ -27,8 +28,10 @@ def find_artifacts(kind: str, directory: Path, is_manifest: Callable[[Path], boo
 
     :raises NoFiles: there are none, too many, or no such directory.
     """
-    if not directory.is_dir():
-        raise NoFiles(f"there is no directory {directory}; correct the annotation 'dyff-dagster/files'")
+    if not is_directory(directory):
+        raise NoFiles(
+            f"there is no directory {shown(directory)}; correct the annotation 'dyff-dagster/files'"
+        )
     found: list[str] = []
     for path in _files_below(directory):
         if kind == "Dataset" and path.suffix != ".parquet":
@@ -55,7 +58,7 @@ def _files_below(directory: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
+            if not name.startswith(".") and is_file(path):
                 yield path
 
 
@@ -69,8 +72,8 @@ def check_files(entry: Entry, findings: Findings) -> None:
                 entry, "files", "must be relative to the manifest, not an absolute path"
             )
             return
-        if not entry.files().is_dir():
-            findings.annotation_error(entry, "files", f"there is no directory {entry.files()}")
+        if not is_directory(entry.files()):
+            findings.annotation_error(entry, "files", f"there is no directory {shown(entry.files())}")
             return
     if isinstance(entity, Dataset | Module):
         made = isinstance(entity, Dataset) and entry.annotation("from") is not None
@@ -96,9 +99,9 @@ def _wrong_file(root: Path, path: str, *, must_exist: bool, directory: bool = Fa
         target = resolve_inside(root, path)
     except PathOutside as error:
         return str(error)
-    if not must_exist or target.is_file() or (directory and target.is_dir()):
+    if not must_exist or is_file(target) or (directory and is_directory(target)):
         return None
-    if target.is_dir():
+    if is_directory(target):
         return f"'{path}' is a directory in {root}; list its files"
     return f"there is no file '{path}' in {root}"
 

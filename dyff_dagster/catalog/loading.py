@@ -14,6 +14,7 @@ from types import ModuleType
 
 from dyff_dagster.catalog.documents import SUFFIXES
 from dyff_dagster.catalog.problems import CatalogError, Problem
+from dyff_dagster.catalog.reachable import is_file
 from dyff_dagster.schema.errors import DyffError
 
 
@@ -38,7 +39,7 @@ def manifest_files(source: Path, problems: list[Problem]) -> list[Path]:
                 continue
             path = Path(folder, name)
             # A pipe or a device would block the reader for ever.
-            if path.is_file():
+            if is_file(path):
                 found.append(path)
             else:
                 problems.append(
@@ -93,7 +94,7 @@ def _run_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except DyffError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CatalogError([_of_exception(path, error)]) from error
     finally:
         if folder in sys.path:
@@ -102,6 +103,12 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
+    # Importing some of these does something: `this` prints, `antigravity` opens a browser.
+    if name.split(".")[0] in sys.stdlib_module_names:
+        message = (
+            f"'{name}' is a module of Python itself; name a file, a directory, or a module with `catalog`"
+        )
+        raise CatalogError([Problem(None, None, "", message)])
     try:
         return importlib.import_module(name)
     except DyffError:
@@ -111,11 +118,11 @@ def _import_module(name: str) -> ModuleType:
             message = f"there is no file, directory or Python module '{name}'"
             raise CatalogError([Problem(None, None, "", message)]) from None
         raise CatalogError([_of_exception(None, error, name)]) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CatalogError([_of_exception(None, error, name)]) from error
 
 
-def _of_exception(path: Path | None, error: Exception, name: str | None = None) -> Problem:
+def _of_exception(path: Path | None, error: BaseException, name: str | None = None) -> Problem:
     """What a module failed with, at the deepest line of its own file."""
     line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):

@@ -21,6 +21,8 @@ from dyff_dagster.schema.platform import Dataset
 from dyff_dagster.sources.errors import IngestError
 from dyff_dagster.sources.json_lines import JsonLinesFault, json_lines_rows
 from dyff_dagster.sources.readers import INDEX, csv_as_text
+from dyff_dagster.sources.stored_types import NotStorable, stored_schema
+from dyff_dagster.sources.times import holds_times, read_times, times_of
 from dyff_dagster.store import Facts, Progress, columns_of
 
 ROW_GROUP = 65_536
@@ -28,6 +30,15 @@ ROW_GROUP = 65_536
 
 _LINES = 8_192
 """Lines of JSON that are parsed at a time."""
+
+_MISFITS = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What pyarrow raises for a value that is none of a type; the last is half of a surrogate pair."""
 
 
 def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, Facts]:
@@ -44,7 +55,7 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
     Raises:
         IngestError: A file is no Parquet, its schema is another one, or ``_index_`` is not unique.
     """
-    schema = decode_schema(entity.schema_.arrowSchema)
+    schema = _stored(entity)
     for artifact in entity.artifacts:
         if not artifact.path.endswith(".parquet"):
             raise IngestError(
@@ -79,7 +90,7 @@ def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progre
     Raises:
         IngestError: A field is missing, or a value does not fit its type; the first such row is named.
     """
-    schema = decode_schema(entity.schema_.arrowSchema)
+    schema = _stored(entity)
     target = directory / (entity.artifacts[0].path if entity.artifacts else "data.parquet")
     target.parent.mkdir(parents=True, exist_ok=True)
     done = 0
@@ -90,6 +101,15 @@ def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progre
             done += batch.num_rows
             progress("reading rows", done, None)
     return _facts(entity, directory, progress)
+
+
+def _stored(entity: Dataset) -> pa.Schema:
+    """The declared schema as Parquet has it: times in seconds are times in milliseconds there."""
+    declared = decode_schema(entity.schema_.arrowSchema)
+    try:
+        return stored_schema(declared)
+    except NotStorable as error:
+        raise IngestError(f"{entity.id}: {error}") from None
 
 
 def _facts(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, Facts]:
@@ -170,7 +190,18 @@ def _read_json_lines(entity: Dataset, source: Path, schema: pa.Schema) -> Iterat
     types = {column.name: column.type for column in schema}
     rows: list[dict[str, Any]] = []
     number = 0
+    numbered: bool | None = None
     for number, row in json_lines_rows(source):
+        # Said once for the whole file: rows numbered by their place among others with numbers of their own
+        # would be rows of another identity.
+        if numbered is None:
+            numbered = INDEX in row
+        elif numbered != (INDEX in row):
+            what = "no" if numbered else "an"
+            raise IngestError(
+                f"{entity.id}: {source.name}:{number} has {what} {INDEX}, unlike the lines before: "
+                "give it to every line or to none"
+            )
         rows.append({name: row[name] for name in types if name in row})
         if len(rows) == _LINES:
             yield _to_batch(entity, source, rows, types, number)
@@ -187,8 +218,8 @@ def _to_batch(
     for name in names:
         values = [row.get(name) for row in rows]
         try:
-            arrays.append(pa.array(values, type=types[name]))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            arrays.append(_array(values, types[name]))
+        except _MISFITS as error:
             wrong = next(i for i, value in enumerate(values) if not _fits(value, types[name]))
             raise IngestError(
                 f"{entity.id}: field {name} about line {last - len(rows) + wrong + 1} of {source.name} does not fit "
@@ -199,10 +230,16 @@ def _to_batch(
 
 def _fits(value: object, data_type: pa.DataType) -> bool:
     try:
-        pa.array([value], type=data_type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        _array([value], data_type)
+    except _MISFITS:
         return False
     return True
+
+
+def _array(values: list[Any], data_type: pa.DataType) -> pa.Array:
+    if holds_times(data_type):
+        values = [read_times(value, data_type) for value in values]
+    return pa.array(values, type=data_type)
 
 
 def _conform(
@@ -233,7 +270,7 @@ def _conform(
             )
         array = batch.column(position)
         try:
-            array = array.cast(column.type)
+            array = _cast(array, column.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             row = next((i for i in range(len(array)) if not _casts(array, i, column.type)), 0)
             raise IngestError(
@@ -252,7 +289,13 @@ def _conform(
 
 def _casts(array: pa.Array, row: int, data_type: pa.DataType) -> bool:
     try:
-        array.slice(row, 1).cast(data_type)
+        _cast(array.slice(row, 1), data_type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return False
     return True
+
+
+def _cast(array: pa.Array, data_type: pa.DataType) -> pa.Array:
+    if pa.types.is_string(array.type) and pa.types.is_time(data_type):
+        return times_of(array, data_type)
+    return array.cast(data_type)

@@ -77,15 +77,17 @@ def import_data(
         overwrite: Replace an import that is there already.
 
     Returns:
-        What was written. A crash leaves the directory as it was, or without a manifest.
+        What was written. A crash leaves the directory as it was, or the new rows beside the old manifest.
 
     Raises:
         ImportRefused: The file cannot be read or typed, ``_index_`` is no key, a withheld field is not
-            there, a label is not mentioned, or there is an import of that id already.
+            there, a label is not mentioned, the account is empty, or there is an import of that id already.
         IdError: ``id`` is no possible id.
     """
     source, out = Path(source), Path(out)
     dataset_id = check_id(_id_from(source) if id is None else id)
+    if not account.strip() or not account.isprintable():
+        raise ImportRefused("the account is empty or has control characters; name who owns the data set")
     target = out / dataset_id
     if not overwrite:
         for existing in (target / "dataset.yaml", target / "data.parquet"):
@@ -193,13 +195,12 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _publish(scratch: Path, target: Path) -> None:
-    """Put the two files in place. The manifest is the last to come, and the first to go."""
+    """Put the two files in place, the manifest last; an old one stays until the new one takes its place."""
     try:
         if not target.exists():
             scratch.chmod(0o755)  # mkdtemp's is private
             scratch.rename(target)
             return
-        (target / "dataset.yaml").unlink(missing_ok=True)
         (scratch / "data.parquet").replace(target / "data.parquet")
         (scratch / "dataset.yaml").replace(target / "dataset.yaml")
     except OSError as error:

@@ -14,13 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from dyff_dagster.schema.arrow_text import MAX_DEPTH
 from dyff_dagster.schema.errors import DyffError
+
+_MAX_DEPTH = 32
+"""Lists and objects nested deeper than this have no type: each takes up to two levels of Parquet's hundred."""
 
 _BATCH_ROWS = 8_192
 _BATCH_BYTES = 32 * 1024 * 1024
 _INT64 = range(-(2**63), 2**63)
-_SURROGATE = re.compile("[\\ud800-\\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Shape = str | dict[str, Any] | list[Any]
 """What is known of a field: ``null``, ``bool``, ``int``, ``float``, ``string``, a dict of shapes by name for an
@@ -43,7 +45,7 @@ def json_lines_schema(source: Path) -> pa.Schema:
 
     Raises:
         JsonLinesFault: a line is no JSON object, a field has another type than on the lines before, or one
-            is nested deeper than a manifest can say.
+            is nested too deep.
     """
     shape: dict[str, Any] = {}
     for number, row in json_lines_rows(source):
@@ -54,6 +56,9 @@ def json_lines_schema(source: Path) -> pa.Schema:
                 shape[name] = found if name not in shape else _merged(shape[name], found, name)
         except _Conflict as conflict:
             raise JsonLinesFault(source, number, conflict.message, conflict.field) from None
+        except _TooDeep:
+            message = f"is nested more than {_MAX_DEPTH} levels deep; write it as text"
+            raise JsonLinesFault(source, number, message, name) from None
     return pa.schema([pa.field(name, _arrow(shape[name])) for name in shape])
 
 
@@ -90,6 +95,10 @@ class _Conflict(Exception):
     def __init__(self, field: str, message: str) -> None:
         self.field, self.message = field, message
         super().__init__(message)
+
+
+class _TooDeep(Exception):
+    pass
 
 
 def json_lines_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -161,9 +170,8 @@ def _shape(value: Any, field: str, depth: int = 0) -> Shape:
         return "float"
     if isinstance(value, str):
         return "string"
-    if depth >= MAX_DEPTH:
-        top = re.split(r"[.\[]", field, maxsplit=1)[0]
-        raise _Conflict(top, f"is nested more than {MAX_DEPTH} levels deep; write it as text")
+    if depth >= _MAX_DEPTH:
+        raise _TooDeep
     if isinstance(value, dict):
         if not value:
             raise _Conflict(

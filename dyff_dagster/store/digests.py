@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ def list_files(root: Path, *, links: bool = True) -> list[str]:
             for path in root.rglob("*")
             if path.is_file() and (links or not path.is_symlink())
         ),
-        key=os.fsencode,
+        key=lambda name: name.encode(),
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dyff_dagster.store.errors import StoreError
+
+_SHOWN = 200
 
 
 class PathOutside(StoreError):
@@ -18,7 +21,8 @@ class PathOutside(StoreError):
     def __init__(self, path: str, directory: Path, how: str) -> None:
         self.path = path
         self.directory = directory
-        super().__init__(f"the path {path!r} {how}: it must be relative and stay inside {directory}")
+        shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "…"
+        super().__init__(f"the path {shown!r} {how}: it must be relative and stay inside {directory}")
 
 
 def resolve_inside(directory: Path, path: str) -> Path:
@@ -29,8 +33,8 @@ def resolve_inside(directory: Path, path: str) -> Path:
         path: Relative, with ``/`` between its parts.
 
     Raises:
-        PathOutside: It is absolute, has a ``..`` in it, is empty, or passes through a symbolic link that
-            leads out.
+        PathOutside: It is absolute, has a ``..`` in it, is empty, too long, or passes through symbolic links
+            that lead out or in a circle.
     """
     pure = PurePosixPath(path)
     windows = PureWindowsPath(path)
@@ -40,8 +44,17 @@ def resolve_inside(directory: Path, path: str) -> Path:
         raise PathOutside(path, directory, "is absolute")
     if ".." in pure.parts or ".." in windows.parts:
         raise PathOutside(path, directory, "has '..' in it")
-    root = directory.resolve()
-    target = (root / pure).resolve()
+    try:
+        root = directory.resolve()
+        target = (root / pure).resolve()
+        (root / pure).stat()
+    except RuntimeError:  # how pathlib tells of a loop
+        raise PathOutside(path, directory, "passes through a loop of symbolic links") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PathOutside(path, directory, "is too long") from None
+        if error.errno == errno.ELOOP:
+            raise PathOutside(path, directory, "passes through a loop of symbolic links") from None
     if target != root and root not in target.parents:
         raise PathOutside(path, directory, "leads outside through a symbolic link")
     return root / pure

@@ -49,10 +49,27 @@ class Store:
 
     Args:
         root: A local directory or an fsspec URL (``s3://bucket/prefix``). It need not exist yet.
+
+    Raises:
+        StoreError: The root is a file, a URL of no kind that is known, or needs a package that is not installed.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = UPath(root)
+        try:
+            self.root = UPath(root)
+            _ = self.root.fs
+        # The root itself is not repeated: a URL may carry a secret.
+        except ImportError as error:
+            raise StoreError(
+                f"the storage root needs a package that is not installed ({error}): "
+                "install it, or name another place in DYFF_STORAGE_ROOT"
+            ) from error
+        except ValueError as error:
+            scheme = str(root).partition("://")[0]
+            raise StoreError(
+                f"the storage root cannot be reached as {scheme}://: "
+                "DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
+            ) from error
         if self.root.protocol in ("", "file", "local"):
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)

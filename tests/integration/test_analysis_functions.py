@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, FunctionFailed, IncompleteRows
+from dyff_dagster.store import StoreError
 from tests.integration.analysis_support import SCORES, Bench
 
 JUDGE = """
@@ -205,6 +206,129 @@ def test_a_rubric_is_applied(tmp_path: Path) -> None:
     for items in (entity.inputs, entity.method.inputs):
         items[0].keyword, items[1].keyword = "task_data", "predictions"
     assert bench.run(entity).facts.rows == 8
+
+
+def test_a_symbolic_link_in_the_output_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("somebody else's")
+    outside.chmod(0o640)
+    bench.function(
+        judge(
+            "import os; os.path.lexists('root/measured/link') or "
+            f"os.symlink({str(outside)!r}, 'root/measured/link')"
+        )
+    )
+    with pytest.raises(StoreError, match="measured: link is a symbolic link; write the file itself"):
+        bench.run(bench.measurement())
+    assert outside.stat().st_mode & 0o777 == 0o640
+    assert bench.store.current("measured") is None
+
+
+def test_scores_are_not_written_through_a_link(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    outside = tmp_path / "outside.json"
+    bench.function(
+        "import os, pyarrow as pa\n"
+        "def judge(arguments, rows, answers):\n"
+        f"    os.symlink({str(outside)!r}, 'root/measured/.dyff/scores.json')\n"
+        "    yield pa.RecordBatch.from_pylist(\n"
+        "        [{'score': 'auc', 'value': 0.9, 'low': 0.8, 'high': 0.95, 'n': 4}])\n"
+    )
+    with pytest.raises(StoreError, match=r"\.dyff/scores\.json is a symbolic link"):
+        bench.run(bench.measurement(schema=SCORES, level="Dataset"))
+    assert not outside.exists()
+
+
+TOUCHING = """
+import os, pathlib
+import pyarrow as pa
+def judge(arguments, rows, answers):
+    CHANGE
+    for row in answers.to_table().to_pylist():
+        yield pa.RecordBatch.from_pylist([{
+            "_index_": row["_index_"], "_replication_": row["_replication_"], "correct": True,
+        }])
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("f = pathlib.Path('root/rows/data.parquet'); b = f.read_bytes(); f.write_bytes(b)", "input rows"),
+        (
+            "f = pathlib.Path('root/answers/answers.parquet'); b = f.read_bytes(); f.unlink(); f.write_bytes(b)",
+            "input answers",
+        ),
+        ("os.unlink('root/rows/data.parquet')", "input rows"),
+        ("pathlib.Path('root/rows/more.txt').write_text('x')", "input rows"),
+        ("pathlib.Path('root/module/scoring_under_test.py').write_text('x')", "module module"),
+    ],
+)
+def test_a_method_that_changes_what_it_reads_is_refused(tmp_path: Path, change: str, named: str) -> None:
+    bench = Bench(tmp_path)
+    bench.function(TOUCHING.replace("CHANGE", change))
+    with pytest.raises(
+        AnalysisError,
+        match=f"^measured: its method changed files of its {named}; they must only be read: materialize",
+    ):
+        bench.run(bench.measurement())
+    assert bench.store.current("measured") is None
+
+
+def test_a_method_that_changes_its_input_and_then_fails_is_told_of_the_input(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.function(TOUCHING.replace("CHANGE", "os.utime('root/rows/data.parquet'); raise KeyError"))
+    with pytest.raises(AnalysisError, match="changed files of its input rows"):
+        bench.run(bench.measurement())
+
+
+def test_compiled_files_beside_a_module_are_no_change_of_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.function(
+        TOUCHING.replace(
+            "CHANGE", "import py_compile; py_compile.compile('root/module/scoring_under_test.py')"
+        )
+    )
+    assert bench.run(bench.measurement()).facts.rows == 8
+
+
+@pytest.mark.parametrize("name", ["DyffError", "AnalysisError"])
+def test_an_exception_of_ours_that_the_method_raises_is_the_methods(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path)
+    bench.function(
+        "from dyff_dagster.analysis.errors import AnalysisError\n"
+        "from dyff_dagster.schema.errors import DyffError\n"
+        "def judge(arguments, rows, answers):\n"
+        f"    raise {name}('the patient is 41')\n"
+        "    yield\n"
+    )
+    with pytest.raises(FunctionFailed) as caught:
+        bench.run(bench.measurement())
+    assert f"raised {name} at scoring_under_test.py:4" in str(caught.value)
+    assert "patient" not in str(caught.value)
+
+
+def test_what_the_package_complains_of_is_said_though_the_method_called_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.function(
+        "from dyff_dagster import AnalysisContext\n"
+        "def judge(arguments, rows, answers):\n"
+        "    AnalysisContext().args('treshold')\n"
+        "    yield\n"
+    )
+    with pytest.raises(AnalysisError, match="no argument 'treshold'; it has: threshold"):
+        bench.run(bench.measurement())
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "null", "[1]", "[1, 2, 3, 4]", '["x", "y", "z"]', "[" * 100_000, '{"a": 1}', "{", '"abc"']
+)
+def test_a_line_of_progress_that_is_none_is_passed_over(tmp_path: Path, line: str) -> None:
+    bench = Bench(tmp_path)
+    bench.function(judge(keep=f"open('progress.jsonl', 'a').write({line!r} + chr(10))"))
+    assert bench.run(bench.measurement()).facts.rows == 8
+    assert all(message == "8 rows" or message.endswith(" rows") for message, _, _ in bench.seen)
 
 
 def test_surplus_and_missing_arguments_are_named(tmp_path: Path) -> None:

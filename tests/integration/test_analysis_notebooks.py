@@ -121,7 +121,9 @@ def test_the_headline_figure_is_a_small_png(commit: Commit) -> None:
 
 def test_the_page_runs_nothing_and_fetches_nothing(page: str) -> None:
     for tag, attributes in Elements(page).found:
-        assert tag not in ("script", "iframe", "object", "embed", "link", "form", "base")
+        assert tag not in ("script", "iframe", "object", "embed", "form", "base")
+        # An empty icon keeps browsers from asking for one.
+        assert tag != "link" or (attributes["rel"], attributes["href"]) == ("icon", "data:,")
         assert not any(name.startswith("on") for name in attributes)
         assert (attributes.get("src") or "data:image/").startswith("data:image/")
         assert not (attributes.get("href") or "").startswith("javascript:")
@@ -246,6 +248,53 @@ def test_a_notebook_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         bench.run(bench.safety_case(), timeout=3)
     assert bench.store.current("case") is None
     assert list(Path(bench.store.working("case") / "drafts").iterdir()) == []
+
+
+def test_links_in_the_place_of_what_is_kept_are_not_written_through(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("somebody else's")
+    names = ("index.html", "notebook.ipynb", *(f".dyff/{name}.json" for name in ("scores", "conclusion")))
+    bench.notebook(
+        f"""
+import os
+from dyff_dagster import AnalysisContext
+ctx = AnalysisContext()
+for name in {names!r}:
+    os.symlink({str(outside)!r} if name[0] != "." else {str(tmp_path / "made.json")!r}, ctx.output_path / name)
+ctx.score("auc", 0.9)
+ctx.conclusion("It is.", True)
+"""
+    )
+    commit = bench.run(bench.safety_case())
+    assert outside.read_text() == "somebody else's"
+    assert not (tmp_path / "made.json").exists()
+    assert all(not Path(commit.path / name).is_symlink() for name in names)
+    assert [score.name for score in commit.facts.scores] == ["auc"]
+
+
+def test_a_headline_figure_is_not_written_through_a_link(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.notebook(
+        f"""
+import os
+import matplotlib.pyplot as plt
+from dyff_dagster import AnalysisContext
+ctx = AnalysisContext()
+os.symlink({str(tmp_path / "made.png")!r}, ctx.output_path / ".dyff/figure.png")
+ctx.figure(plt.figure(figsize=(1, 1)), headline=True)
+"""
+    )
+    commit = bench.run(bench.safety_case())
+    assert not (tmp_path / "made.png").exists()
+    assert (commit.path / ".dyff/figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_notebook_shows_is_not_nested_without_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.notebook("from IPython.display import HTML; HTML('<div>' * 20_000)")
+    with pytest.raises(AnalysisError, match=r"case: .* elements are nested more than 256 deep"):
+        bench.run(bench.safety_case())
 
 
 def test_a_notebook_can_make_a_measurement(tmp_path: Path) -> None:

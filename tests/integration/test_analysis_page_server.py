@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import nbformat
 import pytest
 
 from dyff_dagster.analysis import AnalysisError
-from dyff_dagster.analysis.page_server import PageServer, serve_pages
+from dyff_dagster.analysis.page_server import DAMAGED, PageServer, serve_pages
 from dyff_dagster.schema.platform import SafetyCase
 from dyff_dagster.store import Commit, Facts, Inputs, Score, Store
 from tests.integration.analysis_support import Bench
@@ -144,6 +145,97 @@ def test_a_name_of_this_machine_is_served(server: PageServer, host: str) -> None
 def test_what_is_no_page_is_not_there(server: PageServer, path: str) -> None:
     status, _, text = ask(server, path)
     assert (status, text) == (404, "There is no such page.\n")
+
+
+def damaged(bench: Bench, facts: Facts, files: dict[str, bytes]) -> str:
+    """The address of a commit as something else than this package would have made it."""
+    entity = bench.safety_case()
+    with bench.store.draft(entity.id) as draft:
+        for name, content in files.items():
+            (draft.path / name).write_bytes(content)
+        draft.commit(entity=entity, data_version=VERSIONS[0], inputs=Inputs(spec="s"), facts=facts)
+    return f"/case/{VERSIONS[0]}/"
+
+
+def quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> bool:
+    printed = capfd.readouterr()
+    return not caplog.records and not printed.err and not printed.out
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"cells": 5, "nbformat": 4}', b"\xff"])
+def test_a_damaged_notebook_is_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    bench = Bench(tmp_path)
+    path = damaged(bench, Facts(notebook="notebook.ipynb"), {"notebook.ipynb": content})
+    with PageServer(bench.store) as server:
+        status, headers, text = ask(server, path + "notebook")
+    assert (status, text) == (500, DAMAGED)
+    assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    assert quiet(caplog, capfd)
+
+
+@pytest.mark.parametrize("change", [{"sequence": []}, {"facts": {"page": 5}}, {"resource": 5}, {"facts": 5}])
+def test_a_damaged_commit_is_one_sentence_and_the_list_is_shown(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    change: dict[str, object],
+) -> None:
+    bench = Bench(tmp_path)
+    path = damaged(bench, Facts(notebook="notebook.ipynb"), {"notebook.ipynb": b"{}"})
+    record = Path(str(bench.store.working("case"))) / "commits" / "00000001.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), **change}))
+    commit(bench.store, bench.safety_case(id="other", name="Another"), VERSIONS[0], "other")
+    with PageServer(bench.store) as server:
+        status, headers, text = ask(server, path + "notebook")
+        assert status in (404, 500) and text.count("\n") == 1
+        assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+        status, _, text = ask(server, "/")
+        assert status == 200 and "Another" in text
+    assert quiet(caplog, capfd)
+
+
+@pytest.mark.parametrize("name", ["../../../../outside.txt", "OUTSIDE", ".dyff/../../../../../outside.txt"])
+def test_a_commit_that_names_a_file_outside_of_its_version_shows_none(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path)
+    (tmp_path / "outside.txt").write_text("outside")
+    name = name.replace("OUTSIDE", str(tmp_path / "outside.txt"))
+    facts = Facts(page=name, notebook=name, figure=name)
+    path = damaged(bench, facts, {"index.html": b"x"})
+    (tmp_path / "store" / "outside.txt").write_text("outside")
+    with PageServer(bench.store) as server:
+        for address in (path, path + "notebook", path + "figure.png"):
+            status, _, text = ask(server, address)
+            assert status in (404, 500) and text.count("outside") == 0
+
+
+def test_a_file_of_a_version_that_became_a_link_out_of_it_is_not_shown(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (tmp_path / "outside.txt").write_text("outside")
+    path = damaged(bench, Facts(page="index.html"), {"index.html": b"x"})
+    page = Path(str(bench.store.working("case"))) / "versions" / VERSIONS[0] / "index.html"
+    page.unlink()
+    page.symlink_to(tmp_path / "outside.txt")
+    with PageServer(bench.store) as server:
+        assert ask(server, path)[2] == "There is no such page.\n"
+
+
+def test_pages_of_a_store_that_is_no_disk_are_served(tmp_path: Path) -> None:
+    store = Store("memory://dyff-test-pages")
+    commit(store, Bench(tmp_path).safety_case(), VERSIONS[0], "in memory")
+    with PageServer(store) as server:
+        assert ask(server, f"/case/{VERSIONS[0]}/")[2].endswith("in memory")
+        assert ask(server, f"/case/{VERSIONS[0]}/figure.png")[0] == 200
+        assert "the code" in ask(server, f"/case/{VERSIONS[0]}/notebook")[2]
+
+
+def test_an_address_without_end_is_refused_in_silence(
+    server: PageServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, text = ask(server, "/" + "a" * 20_000)
+    assert status == 400 and "Traceback" not in text
+    assert quiet(caplog, capfd)
 
 
 def test_another_address_than_loopback_is_refused(store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -135,3 +137,58 @@ def test_help_names_every_verb() -> None:
     done = run("--help")
     for verb in ("validate", "import-data", "status", "open", "serve-pages"):
         assert verb in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("import-data", "a.jsonl", "--account", "me", "--out", "a.jsonl/x"),
+            "Not a directory; name a directory",
+        ),
+        (
+            ("import-data", "a.jsonl", "--account", "me", "--out", "y" * 300),
+            "File name too long; choose a shorter",
+        ),
+        (("status", "--storage", "foo://x"), "DYFF_STORAGE_ROOT must name a directory"),
+        (("status", "--storage", "http://[::1"), "DYFF_STORAGE_ROOT must name a directory"),
+        (("status", "--storage", "y" * 300), "File name too long; choose a shorter"),
+        (("validate", "y" * 300), "File name too long"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYFF_CATALOG", str(catalog))
+    (tmp_path / "a.jsonl").write_text('{"question": "1+1"}\n')
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_storage_root_whose_package_is_missing_names_it(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
+    done = run("status", "--catalog", catalog, "--storage", "s3://key:s3cret@bucket/x")
+    assert done.exit_code == 1
+    assert "the storage root needs a package that is not installed" in done.output
+    assert "s3fs" in done.output
+    assert "DYFF_STORAGE_ROOT" in done.output
+    assert "s3cret" not in done.output
+
+
+def test_a_reader_that_goes_away_is_told_nothing_more(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+
+    def broken(text: object, **_: object) -> None:
+        said.append(text)
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("click.echo", broken)
+    done = CliRunner().invoke(main, ["validate", str(catalog)])
+    assert done.exit_code == 1
+    assert len(said) == 1

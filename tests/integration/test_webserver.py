@@ -209,7 +209,7 @@ def test_a_threshold_that_is_missed_is_red_and_the_run_succeeds(launched_audit: 
     assert set(states.values()) == {"SUCCEEDED"}
     assert found["lower_accuracy_at_least_0_999"]["blocking"] is False
     case = metadata(launched_audit.server, "safetycases", "case")
-    assert case["dyff/conclusion"]["mdStr"] == "It doubles."
+    assert case["dyff/conclusion"]["text"] == "It doubles."
 
 
 def test_without_a_server_of_pages_a_safety_case_shows_the_path_of_its_page(

@@ -107,6 +107,70 @@ def test_a_score_that_cannot_be_used_is_refused(
         context.score(**arguments)  # type: ignore[arg-type]
 
 
+GOOD = {"name": "auc", "quantity": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("scores", "intervals", "message"),
+    [
+        ([], {}, "scores.json of the analysis is not in the form"),
+        ({"scores": {}}, {}, "scores.json of the analysis is not in the form"),
+        ({"scores": ["auc"]}, {}, "scores.json of the analysis is not in the form"),
+        ({"scores": [{"quantity": 1}]}, {}, "score number 1 has no name"),
+        ({"scores": [{**GOOD, "name": 5}]}, {}, "score number 1 has no name"),
+        ({"scores": [{**GOOD, "name": "<b>"}]}, {}, "name that thresholds cannot use"),
+        ({"scores": [GOOD, GOOD]}, {}, "score 'auc' is there twice"),
+        ({"scores": [{"name": "auc"}]}, {}, "score 'auc' has no quantity"),
+        ({"scores": [{**GOOD, "quantity": "0.9"}]}, {}, "quantity of score 'auc' is no number"),
+        ({"scores": [{**GOOD, "quantity": True}]}, {}, "quantity of score 'auc' is no number"),
+        ({"scores": [{**GOOD, "quantity": 10**400}]}, {}, "value of score 'auc' is not a finite number"),
+        ({"scores": [{**GOOD, "quantity": float("inf")}]}, {}, "value of score 'auc' is not a finite number"),
+        ({"scores": [GOOD]}, {"auc": 5}, "intervals.json of the analysis is not in the form"),
+        ({"scores": [GOOD]}, [], "intervals.json of the analysis is not in the form"),
+        ({"scores": [GOOD]}, {"auc": {"low": "x"}}, "low of score 'auc' is no number"),
+        ({"scores": [GOOD]}, {"auc": {"high": float("nan")}}, "high of score 'auc' is not a finite number"),
+        ({"scores": [GOOD]}, {"auc": {"low": 2, "high": 1}}, "has low 2 above high 1"),
+        ({"scores": [GOOD]}, {"auc": {"n": 1.5}}, "n of score 'auc' is no count"),
+        ({"scores": [GOOD]}, {"auc": {"n": True}}, "n of score 'auc' is no count"),
+        ({"scores": [GOOD]}, {"auc": {"n": -1}}, "n of score 'auc' is no count"),
+    ],
+)
+def test_scores_that_were_written_by_hand_are_checked(
+    context: AnalysisContext, scores: object, intervals: object, message: str
+) -> None:
+    (context.output_path / ".dyff").mkdir(parents=True)
+    (context.output_path / ".dyff/scores.json").write_text(json.dumps(scores))
+    (context.output_path / ".dyff/intervals.json").write_text(json.dumps(intervals))
+    with pytest.raises(AnalysisError, match=message):
+        read_scores(context.output_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "\x80", "9" * 5000])
+def test_a_record_that_cannot_be_parsed_is_one_sentence(context: AnalysisContext, text: str) -> None:
+    (context.output_path / ".dyff").mkdir(parents=True)
+    (context.output_path / ".dyff/scores.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(AnalysisError, match=r"^scores\.json of the analysis is no JSON"):
+        read_scores(context.output_path)
+
+
+def test_scores_as_the_reference_writes_them_are_read(context: AnalysisContext) -> None:
+    (context.output_path / ".dyff").mkdir(parents=True)
+    scores = [{**GOOD, "priority": "secondary"}, {"name": "n", "quantity": 3, "priority": "primary"}]
+    (context.output_path / ".dyff/scores.json").write_text(json.dumps({"scores": scores}))
+    assert [(score.name, score.value, score.low) for score in read_scores(context.output_path)] == [
+        ("n", 3.0, None),
+        ("auc", 0.9, None),
+    ]
+
+
+@pytest.mark.parametrize("found", [[], {}, {"text": 5, "holds": True}, {"text": "x", "holds": "yes"}])
+def test_a_conclusion_that_was_written_by_hand_is_checked(context: AnalysisContext, found: object) -> None:
+    (context.output_path / ".dyff").mkdir(parents=True)
+    (context.output_path / ".dyff/conclusion.json").write_text(json.dumps(found))
+    with pytest.raises(AnalysisError, match=r"conclusion\.json of the analysis is not in the form"):
+        read_conclusion(context.output_path)
+
+
 def test_a_score_is_reported_once(context: AnalysisContext) -> None:
     context.score("auc", 0.9)
     with pytest.raises(AnalysisError, match="'auc' was reported already"):

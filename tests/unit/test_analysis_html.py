@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from dyff_dagster.analysis import AnalysisError
 from dyff_dagster.analysis.html import Page, render_notebook, render_page
 from dyff_dagster.analysis.kernels import kernel_of
 from dyff_dagster.analysis.reproducible import reproducible
@@ -56,6 +57,49 @@ def test_what_runs_or_fetches_is_gone(html: str, left: str) -> None:
 )
 def test_a_style_that_fetches_is_gone(style: str) -> None:
     assert "a.org" not in sanitize(f'<p style="{style}">b</p>')
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["url(http://a.org/x)", r"u\72l(http://a.org/x)", "URL(//a.org)", "image-set('//a.org' 1x)", "@a.org"],
+)
+def test_a_drawing_that_fetches_is_left_without_what_fetches(value: str) -> None:
+    assert sanitize(f'<svg><path fill="{value}" d="M0 0"></path></svg>') == (
+        '<svg><path d="M0 0"></path></svg>'
+    )
+
+
+@pytest.mark.parametrize(
+    "margin",
+    [
+        "margin:-9px",
+        "margin: 0 0 0 -9px",
+        "margin-top:-9px",
+        "MARGIN-LEFT : calc(1px * (1 - 9))",
+        "margin/**/:/**/-9px",
+    ],
+)
+def test_nothing_is_moved_over_the_page_by_a_negative_margin(margin: str) -> None:
+    assert sanitize(f'<p style="{margin};color:red">b</p>') == '<p style="color:red;">b</p>'
+
+
+def test_another_margin_stays() -> None:
+    assert "margin-left:2px" in sanitize('<p style="margin-left:2px;margin:0 auto">b</p>')
+    assert "margin:0 auto" in sanitize('<p style="margin-left:2px;margin:0 auto">b</p>')
+
+
+@pytest.mark.parametrize("element", ["<div>", "<b>", "<svg><g>", "<table><tr><td>", "<ul><li>"])
+def test_elements_are_not_nested_without_end(element: str) -> None:
+    with pytest.raises(AnalysisError, match="nested more than 256 deep"):
+        sanitize(element * 20_000)
+
+
+def test_many_elements_beside_each_other_stay() -> None:
+    assert sanitize("<p>a" * 1_000).count("<p>") == 1_000
+
+
+def test_elements_nested_as_deep_as_a_person_would_stay() -> None:
+    assert sanitize("<div>" * 200 + "x" + "</div>" * 200).count("<div>") == 200
 
 
 def test_markup_hidden_in_an_attribute_stays_hidden() -> None:

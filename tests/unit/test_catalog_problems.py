@@ -465,6 +465,116 @@ def test_an_uploaded_source_stays_inside_its_directory(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["x" * 5000, "x/" * 2500 + "y", "loop/x", "loop"])
+@pytest.mark.parametrize("where", ["artifact", "files", "source", "notebook"])
+def test_paths_that_no_disk_can_follow_are_problems(tmp_path: Path, path: str, where: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "score.py").touch()
+    documents = {
+        "artifact": [changed(MODULE, "score.py", path)],
+        "files": [MODULE + f"annotations: {{dyff-dagster/files: {path}}}\n"],
+        "source": [f"kind: DataSource\nid: d\naccount: lab\nname: D\nsourceKind: upload\nsource: {path}\n"],
+        "notebook": [
+            MODULE,
+            METHOD.split("implementation")[0]
+            + "implementation: {kind: JupyterNotebook, jupyterNotebook: {notebookModule: code, notebookPath: "
+            + path
+            + "}}\nmodules: [code]\n"
+            + "output: {kind: SafetyCase, safetyCase: {name: S}}\n",
+        ],
+    }[where]
+
+    [found] = problems(write(tmp_path, *documents))
+    assert len(found) < 600
+    expected = (
+        "there is no directory"
+        if where == "files"
+        else "loop of symbolic links"
+        if "loop" in path
+        else "too long"
+    )
+    assert expected in found
+
+
+@pytest.mark.parametrize("where", ["Dataset", "Module"])
+def test_an_endless_name_of_a_directory_to_look_into_is_a_problem(tmp_path: Path, where: str) -> None:
+    text = (
+        DATASET
+        if where == "Dataset"
+        else changed(MODULE, "artifacts: [{path: score.py}]\n", "annotations:\n")
+    )
+    text = changed(text, "annotations:\n", f"annotations:\n  dyff-dagster/files: {'x' * 5000}\n")
+
+    assert any("there is no directory" in problem for problem in problems(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("http://[::1", "is no URL"),
+        ("http://h:99999/", "is no URL"),
+        ("http://h:s3cret/", "is no URL"),
+        ("http://a..b/", "is a URL without a host that can be"),
+        ("http://" + "a" * 64 + "/s3cret", "is a URL without a host that can be"),
+        ("https:s3cret", "is a URL without a host that can be"),
+        ("http://u:s3cret@h/", "carries a user name or password"),
+        ("http://s3cret@h/", "carries a user name or password"),
+        ("file:", "must be a path on the session"),
+        ("localhost:8000/s3cret", "must be a path on the session"),
+        ("gen\\nerate", "has white space or control characters"),
+        ("http://h/s3cret\\x7f", "has white space or control characters"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_asked_is_a_problem(tmp_path: Path, endpoint: str, message: str) -> None:
+    service = changed(SERVICE, "endpoint: predict", f'endpoint: "{endpoint}"')
+
+    [found] = problems(write(tmp_path, MODEL, service))
+    assert found.startswith(f"audit.yaml:16: interface.endpoint: {message}")
+    assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "generate",
+        "/v1/models/m:predict",
+        "http://[::1]:8000/x",
+        "https://api.example./v1?x=1",
+        "http://bücher.example",
+    ],
+)
+def test_an_endpoint_is_a_path_or_a_url(tmp_path: Path, endpoint: str) -> None:
+    service = changed(SERVICE, "endpoint: predict", f'endpoint: "{endpoint}"')
+
+    assert "service" in Catalog.load(write(tmp_path, MODEL, service))
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ('{"X-Key": "s3cret\\nX: y"}', "has control characters in the value of X-Key; write it on one line"),
+        (
+            '{"X-Key: s3cret": "y"}',
+            "has a header's name with characters that no name has; write letters, digits and hyphens",
+        ),
+        (
+            '{"": "s3cret"}',
+            "has a header's name with characters that no name has; write letters, digits and hyphens",
+        ),
+        *(
+            (f'{{"{name}": "s3cret"}}', f"sets {name}, which is set for each request; leave it out")
+            for name in ("Content-Length", "TRANSFER-ENCODING", "host", "content-type", "Connection")
+        ),
+    ],
+)
+def test_headers_that_break_a_request_are_problems(tmp_path: Path, headers: str, message: str) -> None:
+    service = SERVICE + f"annotations: {{dyff-dagster/headers: '{headers}'}}\n"
+
+    assert problems(write(tmp_path, MODEL, service)) == [
+        f"audit.yaml:18: annotations.dyff-dagster/headers: {message}"
+    ]
+
+
 def test_a_directory_of_files_must_be_there_and_relative(tmp_path: Path) -> None:
     annotated = MODULE + "annotations: {dyff-dagster/files: %s}\n"
     at = "audit.yaml:6: annotations.dyff-dagster/files: "

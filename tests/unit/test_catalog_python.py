@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -142,3 +143,31 @@ def test_problems_of_a_catalog_made_in_a_file_pass_through(tmp_path: Path) -> No
     (tmp_path / "audit.py").write_text(MODULE.replace('id="net"', 'id="-"'))
 
     assert message(tmp_path / "audit.py").startswith("-: id: '-' is no possible id")
+
+
+def test_a_file_that_ends_the_program_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "ends.py"
+    path.write_text("import sys\nsys.exit(3)\n")
+
+    assert message(path) == f"{path}:2: cannot be loaded: SystemExit: 3"
+
+
+@pytest.mark.parametrize("name", ["this", "os", "os.path"])
+def test_modules_of_python_itself_are_not_imported(name: str) -> None:
+    sys.modules.pop("this", None)
+
+    assert message(name) == (
+        f"'{name}' is a module of Python itself; name a file, a directory, or a module with `catalog`"
+    )
+    assert "this" not in sys.modules
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+
+    assert message(pipe) == f"{pipe}: is a pipe or a device; name a directory or a file of manifests"
+
+
+def test_a_name_that_no_disk_has_is_refused() -> None:
+    assert message("x" * 300 + "/y").endswith(": cannot be read: File name too long")

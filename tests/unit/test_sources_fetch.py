@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,18 @@ SCHEMA = DataSchema.make_input_schema(
 
 
 def dataset(
-    paths: tuple[str, ...] = ("data.parquet",), *, made_from: str | None = None, **artifact: Any
+    paths: tuple[str, ...] = ("data.parquet",),
+    *,
+    made_from: str | None = None,
+    schema: DataSchema = SCHEMA,
+    **artifact: Any,
 ) -> Dataset:
     annotations = [Annotation(key="dyff-dagster/from", value=made_from)] if made_from else []
     return Dataset(
         id="rows",
         account="acme",
         name="rows",
-        schema=SCHEMA,
+        schema=schema,
         artifacts=[{"path": path, **artifact} for path in paths],
         annotations=annotations,
     )
@@ -61,11 +66,15 @@ def parquet(path: Path, columns: dict[str, Any], schema: pa.Schema | None = None
     pq.write_table(pa.table(columns, schema=schema), path)
 
 
-def ingest(store: Store, files: Path, name: str, text: str | bytes) -> Commit:
+def ingest(store: Store, files: Path, name: str, text: str | bytes, schema: DataSchema = SCHEMA) -> Commit:
     """A data set made from a data source that holds one raw file."""
     raw = files / name
     raw.write_bytes(text.encode() if isinstance(text, str) else text)
-    return bring(store, dataset(made_from="source"), files, source=files)
+    return bring(store, dataset(made_from="source", schema=schema), files, source=files)
+
+
+def declared(*fields: tuple[str, pa.DataType]) -> DataSchema:
+    return DataSchema.make_input_schema(pa.schema(fields))
 
 
 def rows(commit: Commit) -> list[dict[str, Any]]:
@@ -132,6 +141,14 @@ SECRET = "patient-4711"
             "field x about line 2 of raw.jsonl",
         ),
         ("raw.jsonl", f'{{"x": 1}}\n{{"x": {SECRET}}}\n', "raw.jsonl:2: is no JSON"),
+        ("raw.jsonl", '{"x": 1}\n{"x": ' + "7" * 5000 + "}\n", "raw.jsonl:2: has a number of thousands"),
+        ("raw.jsonl", "[" * 100_000 + "]" * 100_000, "raw.jsonl:1: is nested too deep"),
+        (
+            "raw.jsonl",
+            '{"x": 1, "label": "a"}\n{"x": 1, "label": "\\ud800"}\n',
+            "field label about line 2 of raw.jsonl does not fit string",
+        ),
+        ("raw.jsonl", '{"x": NaN}\n', "raw.jsonl:1: has a NaN or Infinity"),
         ("raw.jsonl", f'["{SECRET}"]\n', "raw.jsonl:1: must be a JSON object"),
         ("raw.parquet", SECRET, "raw.parquet cannot be read as Parquet"),
         ("raw.txt", SECRET, "must end in .csv, .jsonl, .ndjson or .parquet"),
@@ -245,3 +262,84 @@ def test_a_data_source_is_its_file_or_directory(store: Store, files: Path) -> No
     whole = DataSource(id="whole", account="acme", name="whole", sourceKind="upload", source="raw")
     assert list(bring(store, one, files).files) == ["a.csv"]
     assert list(bring(store, whole, files).files) == ["a.csv"]
+
+
+TIMES = declared(
+    ("moment", pa.timestamp("us")),
+    ("zoned", pa.timestamp("s", "UTC")),
+    ("day", pa.date32()),
+    ("clock", pa.time32("s")),
+    ("deep", pa.struct([("all", pa.list_(pa.timestamp("ms")))])),
+)
+MOMENT = datetime.datetime(2024, 1, 31, 10, 30)
+
+
+def test_iso_8601_in_json_lines_fits_declared_times(store: Store, files: Path) -> None:
+    text = (
+        '{"moment": "2024-01-31T10:30:00", "zoned": "2024-01-31T12:30:00+02:00", "day": "2024-01-31", '
+        '"clock": "10:30:00", "deep": {"all": ["2024-01-31 10:30", null]}}\n{"moment": null}\n'
+    )
+    first, second = rows(ingest(store, files, "raw.jsonl", "\ufeff" + text, TIMES))
+    assert first == {
+        "_index_": 0,
+        "moment": MOMENT,
+        "zoned": MOMENT.replace(tzinfo=datetime.UTC),
+        "day": MOMENT.date(),
+        "clock": MOMENT.time(),
+        "deep": {"all": [MOMENT, None]},
+    }
+    assert second["moment"] is None
+
+
+def test_times_of_day_are_read_from_csv(store: Store, files: Path) -> None:
+    schema = declared(("clock", pa.time32("s")))
+    commit = ingest(store, files, "raw.csv", "clock,x\n10:30:00,1\n,1\n", schema)
+    assert [row["clock"] for row in rows(commit)] == [MOMENT.time(), None]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "kind"),
+    [
+        ("moment", "2024-01-31T10:30:00Z", r"timestamp\[us\]"),
+        ("zoned", "2024-01-31T10:30:00", r"timestamp\[ms, tz=UTC\]"),
+        ("day", "31.1.2024", "date32"),
+        ("clock", "10:30:00.5001", r"time32\[ms\]"),
+    ],
+)
+def test_a_text_that_is_no_such_time_is_refused(
+    store: Store, files: Path, field: str, text: str, kind: str
+) -> None:
+    with pytest.raises(SourceError, match=f"field {field} about line 1 of raw.jsonl does not fit {kind}"):
+        ingest(store, files, "raw.jsonl", f'{{"{field}": "{text}"}}\n', TIMES)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("s"), pa.time32("s"), pa.date64(), pa.list_(pa.timestamp("s"))], ids=str
+)
+def test_a_declared_type_that_parquet_keeps_in_another_unit_is_taken(
+    store: Store, files: Path, kind: pa.DataType
+) -> None:
+    table = pa.table({"_index_": [0], "when": pa.nulls(1, kind)})
+    pq.write_table(table, files / "data.parquet")
+    assert bring(store, dataset(schema=declared(("when", kind))), files).facts.rows == 1
+
+
+def test_a_type_that_parquet_cannot_hold_is_named(store: Store, files: Path) -> None:
+    schema = declared(("empty", pa.struct([])))
+    with pytest.raises(SourceError, match="field empty is struct<>, which Parquet cannot hold"):
+        ingest(store, files, "raw.jsonl", '{"empty": {}}\n', schema)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "message"),
+    [
+        ('{"_index_": 5, "x": 1}', '{"x": 1}', "has no _index_"),
+        ('{"x": 1}', '{"_index_": 5, "x": 1}', "has an _index_"),
+    ],
+)
+def test_an_index_is_on_every_line_or_on_none(
+    store: Store, files: Path, monkeypatch: pytest.MonkeyPatch, first: str, later: str, message: str
+) -> None:
+    monkeypatch.setattr("dyff_dagster.sources.dataset._LINES", 1)  # so that they are in two batches
+    with pytest.raises(SourceError, match=f"raw.jsonl:2 {message}, unlike the lines before"):
+        ingest(store, files, "raw.jsonl", f"{first}\n{later}\n")

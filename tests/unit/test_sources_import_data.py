@@ -14,8 +14,10 @@ import pytest
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.schema.arrow import decode_schema
 from dyff_dagster.schema.platform import Dataset
+from dyff_dagster.sources import fetch
 from dyff_dagster.sources import import_data as import_file
 from dyff_dagster.sources.import_data import ImportedData, ImportRefused
+from dyff_dagster.store import Inputs, Store
 
 
 def run(tmp_path: Path, file: str, content: str | bytes, **arguments: Any) -> ImportedData:
@@ -216,6 +218,22 @@ def test_a_withheld_field_must_exist(tmp_path: Path) -> None:
             lines({"a": {}}),
             "r.jsonl:1: a: is an object without fields, which has no type; leave it out or write null",
         ),
+        ("r.jsonl", '{"a": ' + "7" * 5000 + "}", "r.jsonl:1: has a number of thousands of digits"),
+        (
+            "r.jsonl",
+            '{"a": {"\\ud800": 1}}',
+            "r.jsonl:1: a: has a field whose name holds half of a surrogate pair, which is no text",
+        ),
+        (
+            "r.jsonl",
+            '{"\\ud800": 1}',
+            "r.jsonl:1: has a field whose name holds half of a surrogate pair, which is no text",
+        ),
+        (
+            "r.jsonl",
+            '{"a": {"b": ' + "[" * 300 + "]" * 300 + "}}",
+            "r.jsonl:1: a: is nested more than 32 levels deep; write it as text",
+        ),
         ("r.jsonl", b'{"a": "\xff"}\n', "r.jsonl:1: is not UTF-8 text; save the file as UTF-8"),
         ("r.jsonl", "", "r.jsonl has no fields besides _index_; a data set needs one"),
         ("r.csv", "", "r.csv is empty; its first row must name the columns"),
@@ -270,3 +288,68 @@ def test_a_crash_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
 def test_the_id_is_made_from_the_file_s_name(tmp_path: Path) -> None:
     assert run(tmp_path, "My Questions (v2).csv", "a\n1\n").manifest.parent.name == "My-Questions-v2"
+
+
+def test_rows_as_deep_as_the_limit_are_imported_and_pass_the_checks(tmp_path: Path) -> None:
+    imported = run(tmp_path, "rows.jsonl", '{"a": ' + "[" * 32 + "1" + "]" * 32 + "}")
+
+    assert Catalog.load(tmp_path / "out").warnings == []
+    assert imported.rows == 1
+
+
+def test_times_of_csv_files_have_the_types_that_parquet_keeps(tmp_path: Path) -> None:
+    imported = run(
+        tmp_path,
+        "rows.csv",
+        "moment,zoned,clock,day\n2024-01-01 10:00:00,2024-01-01T10:00:00Z,10:00:00,2024-01-01\n",
+    )
+
+    assert imported.schema == pq.read_schema(imported.parquet)
+    assert [str(field.type) for field in imported.schema][1:] == [
+        "timestamp[ms]",
+        "timestamp[ms, tz=UTC]",
+        "time32[ms]",
+        "date32[day]",
+    ]
+    dataset = Catalog.load(tmp_path / "out").get_as("rows", Dataset)
+    commit = fetch(
+        dataset, Store(tmp_path / "store"), inputs=Inputs(spec="s"), files=imported.manifest.parent
+    )
+    assert commit.facts.rows == 1
+
+
+def test_a_type_that_parquet_would_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dyff_dagster.sources.readers.stored_schema", lambda schema: schema)
+
+    assert refused(tmp_path, "rows.csv", "when\n2024-01-01 10:00:00\n") == (
+        "rows.csv: the column when is timestamp[s] and becomes timestamp[ms] in Parquet; "
+        "convert it to another type first"
+    )
+
+
+@pytest.mark.parametrize("account", ["", "  ", "lab\n", "a\x1bb"])
+def test_an_account_must_be_named(tmp_path: Path, account: str) -> None:
+    assert "account is empty or has control characters" in refused(
+        tmp_path, "rows.csv", "a\n1\n", account=account
+    )
+
+
+@pytest.mark.parametrize("failing", ["data.parquet", "dataset.yaml"])
+def test_a_disk_that_fails_amid_an_overwrite_leaves_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    imported = run(tmp_path, "rows.csv", "a\n1\n")
+    before = imported.manifest.read_bytes()
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == failing:
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+
+    assert refused(tmp_path, "rows.csv", "a\n2\n", overwrite=True) == (
+        "out/rows cannot be written: No space left on device"
+    )
+    assert imported.manifest.read_bytes() == before
