@@ -248,7 +248,7 @@ def test_a_killed_guard_leaves_no_session(place: Path) -> None:
 def test_a_session_of_another_service_is_not_attached_to(place: Path) -> None:
     started(place, service(place))
 
-    with pytest.raises(SessionError, match="not the service asked for"):
+    with pytest.raises(SessionError, match="its spec, code or model has changed since"):
         attach_session(place / "session", service(place, arguments=["--other"]))
 
 
