@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class Step:
     progress: Progress
     run_id: str = ""
     startup_timeout: float = 120.0
+    _seen: dict[str, Commit | None] = field(default_factory=dict, repr=False)
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -127,7 +128,7 @@ class Step:
             UnsatisfiedDependency: Something upstream was never committed.
         """
         dependencies = ancestors_with_ops(self.catalog, self.entity.id)
-        commits = {dep: self.store.current(dep) for dep in dependencies}
+        commits = {dep: self._pinned(dep) for dep in dependencies}
         if missing := [dep for dep, commit in commits.items() if commit is None]:
             raise self._unsatisfied(missing)
         upstream = {dep: commit.data_version for dep, commit in commits.items() if commit is not None}
@@ -151,13 +152,22 @@ class Step:
             extras["page"] = analysis.PAGE_FORMAT
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
 
+    def _pinned(self, entity_id: str) -> Commit | None:
+        """What an upstream entity had committed when this step first looked.
+
+        Another run may commit a later version while this one computes: what is read must be what is recorded.
+        """
+        if entity_id not in self._seen:
+            self._seen[entity_id] = self.store.current(entity_id)
+        return self._seen[entity_id]
+
     def upstream(self, entity_id: str) -> Commit:
         """What an upstream entity has committed.
 
         Raises:
             UnsatisfiedDependency: Nothing yet.
         """
-        commit = self.store.current(entity_id)
+        commit = self._pinned(entity_id)
         if commit is None:
             raise self._unsatisfied([entity_id])
         return commit
@@ -171,7 +181,7 @@ class Step:
         evaluation = entity.scope.evaluation
         if evaluation is None or evaluation not in ancestors(self.catalog, entity.id):
             return {}
-        commit = self.store.current(evaluation)
+        commit = self._pinned(evaluation)
         if commit is None:
             return {}
         versions = {**commit.inputs["upstream"], evaluation: commit.data_version}

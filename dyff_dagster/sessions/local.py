@@ -110,11 +110,6 @@ class LocalReplica:
                 return stdout
         return stderr
 
-    @property
-    def guard_state(self) -> Path:
-        """The file by which a replica that outlives its starter is found again."""
-        return self.directory / "guard.json"
-
     def check(self, phase: str = "while it was in use") -> None:
         """Raise SessionError, with exit code and the place of the log, when the process has ended."""
         status = self.process.poll()

@@ -198,12 +198,6 @@ class Store:
         if self.local:
             shutil.rmtree(local_path(self.working(entity_id) / "drafts"), ignore_errors=True)
 
-    def recommit(self, commit: Commit, *, entity: DyffEntity, inputs: Inputs, run_id: str = "") -> Commit:
-        """Commit an existing version once more, under other inputs that led to the same content."""
-        return self._commit(
-            entity, commit.data_version, dict(commit.files), inputs, commit.facts, run_id, commit.path.name
-        )
-
     def intact(self, commit: Commit) -> bool:
         """Whether every file of a version is still there with its size; bytes are not read again."""
         for name, digest in commit.files.items():

@@ -15,8 +15,9 @@ import dagster as dg
 import pytest
 
 from dyff_dagster import Catalog, DyffStorage, DyffTranslator, DyffTranslatorData, build_definitions
+from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.schema.platform import DyffEntity
-from dyff_dagster.store import Store
+from dyff_dagster.store import Store, no_progress
 from tests.integration import small_catalog
 
 
@@ -214,6 +215,17 @@ def test_an_upstream_that_lost_a_file_is_not_computed_upon(audit: Audit) -> None
     assert "the Dataset rows has lost files" in description
     assert audit.run("datasets/rows").success
     assert audit.run("evaluations/doubled").success
+
+
+def test_a_step_reads_the_versions_that_it_records(audit: Audit) -> None:
+    audit.run()
+    catalog = Catalog.load(audit.directory)
+    step = Step(catalog, audit.store, catalog.get("judged"), no_progress)
+    recorded = step.inputs().upstream["doubled"]
+    small_catalog.write_rows(audit.directory, rows=11)
+    audit.run()  # another run, while this one is at work
+    assert audit.store.current("doubled").data_version != recorded  # type: ignore[union-attr]
+    assert step.path_of("doubled").name == recorded
 
 
 def test_checks_can_be_run_alone_after_a_threshold_was_changed(audit: Audit) -> None:
