@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,11 @@ def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Cat
     """The catalog that DYFF_CATALOG names: an existing path, else a dotted module name."""
     named = environment.get("DYFF_CATALOG") or "examples/breast_cancer"
     path = base / named
+    if not path.exists() and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", named) is None:
+        raise DyffError(
+            f"DYFF_CATALOG is {named!r}: there is no such path in {base.absolute()}, and it is no module's name; "
+            "name a directory or file of manifests, or a module with `catalog`"
+        )
     return Catalog.load(path if path.exists() else named)
 
 

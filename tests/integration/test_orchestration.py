@@ -347,7 +347,7 @@ def test_declared_assets_between_two_ops_do_not_undo_their_order(audit: Audit) -
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"DYFF_CATALOG": "nowhere/at-all"}, "nowhere"),
+        ({"DYFF_CATALOG": "nowhere/at-all"}, "DYFF_CATALOG is 'nowhere/at-all': there is no such path in"),
         ({"DYFF_EXECUTOR": "threads"}, "DYFF_EXECUTOR is 'threads': it must be in_process"),
         ({"DYFF_SESSIONS": "moon"}, "DYFF_SESSIONS is 'moon': it must be local or kubernetes"),
     ],
@@ -373,9 +373,8 @@ def test_a_wrong_variable_is_one_sentence_on_the_command_line(
         text=True,
     )
     assert done.returncode == 1
-    assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) < 15  # Dagster's own telemetry notice is among them
+    assert message in done.stderr.strip().splitlines()[-1]
 
 
 def test_nothing_goes_on_when_a_multiprocess_run_is_killed(tmp_path: Path) -> None:
