@@ -88,9 +88,12 @@ def _check_again(
     entity: DyffEntity, checks: EntityChecks, storage: DyffStorage
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks of what is committed, without computing it: after a threshold was changed, say."""
-    commit = storage.store().current(entity.id)
+    store = storage.store()
+    commit = store.current(entity.id)
     if commit is None:
         yield from checks.failures(f"{entity.id} was never materialized: there is nothing to check")
+    elif not store.intact(commit):
+        yield from checks.failures(f"{entity.id} has lost files in {commit.path}: materialize it again")
     else:
         yield from checks.results(commit)
 
@@ -138,10 +141,21 @@ def _run(
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
     else:
         context.log.info(_summary(commit))
+    results = list(checks.results(commit))
+    if broken := [r for r in results if r.check_name in checks.built_in and not r.passed]:
+        # A failed blocking check inside MaterializeResult would leave the asset materialized.
+        yield from results
+        why = "; ".join(str(r.metadata["reason"].value) for r in broken if "reason" in r.metadata)
+        raise dg.Failure(
+            description=f"{entity.id}: {why or 'rows are doubled'}: its files in {commit.path} were changed after "
+            "they were committed; materialize it again with force: true",
+            metadata={"dyff/status": failure_status(entity.kind), "dyff/reason": _reason(entity)},
+            allow_retries=False,
+        )
     yield dg.MaterializeResult(
         asset_key=key,
         metadata=commit_metadata(commit, reused=reused, pages_url=storage.pages_url),
-        check_results=list(checks.results(commit)),
+        check_results=results,
         data_version=dg.DataVersion(commit.data_version),
     )
 

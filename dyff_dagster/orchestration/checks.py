@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from dyff_dagster.audits import judge
+from dyff_dagster.audits import judge, schema_fault
 from dyff_dagster.catalog import Catalog, Threshold, parse_checks
 from dyff_dagster.orchestration.names import asset_key, threshold_check_name
 from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement, MeasurementLevel
@@ -23,12 +23,14 @@ class EntityChecks:
     """The checks of one entity.
 
     Attributes:
+        entity: The entity.
         key: Its asset.
         built_in: Names of the checks that hold by construction once an artifact is committed.
         thresholds: What its author demands of its scores, by check name.
         blocking: Whether a failed threshold blocks what is downstream.
     """
 
+    entity: DyffEntity
     key: dg.AssetKey
     built_in: tuple[str, ...]
     thresholds: dict[str, Threshold]
@@ -53,6 +55,7 @@ class EntityChecks:
         text = catalog.annotation(entity.id, "checks")
         thresholds = {threshold_check_name(t): t for t in parse_checks(text)} if text else {}
         return cls(
+            entity=entity,
             key=key or asset_key(entity),
             built_in=built_in,
             thresholds=thresholds,
@@ -95,7 +98,9 @@ class EntityChecks:
             if name == COMPLETE:
                 yield self._complete(commit.facts.completeness)
             else:
-                yield self._result(name, True, {"columns": len(commit.facts.columns)})
+                fault = schema_fault(self.entity, commit)
+                metadata = {"reason": fault} if fault else {"columns": len(commit.facts.columns)}
+                yield self._result(name, not fault, metadata)
         for name, threshold in self.thresholds.items():
             yield self._threshold(name, threshold, commit)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,10 +81,11 @@ def score_table(scores: tuple[Score, ...]) -> str:
     """Scores with their intervals as a Markdown table."""
     lines = ["| score | value | 95 % interval | n |", "|---|---:|---|---:|"]
     for score in scores:
+        # Names are the author's: none may be Markdown, which could load an image.
+        name = re.sub(r"[^\w .:/@-]", "_", score.name)
+        value = f"{score.value:.4f}" if math.isfinite(score.value) else "undefined"
         interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
-        lines.append(
-            f"| {score.name} | {score.value:.4f} | {interval} | {'' if score.n is None else score.n} |"
-        )
+        lines.append(f"| {name} | {value} | {interval} | {'' if score.n is None else score.n} |")
     return "\n".join(lines)
 
 
@@ -108,7 +111,8 @@ def _score(score: Score) -> dict[str, float]:
         numbers[f"score/{score.name}/low"] = score.low
     if score.high is not None:
         numbers[f"score/{score.name}/high"] = score.high
-    return {name: float(value) for name, value in numbers.items()}
+    # A score that the data do not define is no number to plot, and JSON has none for it.
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _column(column: Column) -> dg.TableColumn:

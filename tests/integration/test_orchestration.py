@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dyff_dagster import Catalog, DyffStorage, DyffTranslator, DyffTranslatorData, build_definitions
@@ -237,6 +239,35 @@ def test_checks_can_be_run_alone_after_a_threshold_was_changed(audit: Audit) -> 
     result = defs.resolve_job_def("checks").execute_in_process(instance=audit.instance)
     assert audit.materialized(result) == {}
     assert audit.checks(result)["scores:accuracy_at_least_0_7"] is True
+
+
+def run_checks(audit: Audit, *key: str) -> dict[str, bool]:
+    job = dg.define_asset_job("checks", dg.AssetSelection.checks_for_assets(dg.AssetKey(key)))
+    defs = dg.Definitions.merge(audit.definitions(), dg.Definitions(jobs=[job]))
+    job_def = defs.resolve_job_def("checks")
+    return audit.checks(job_def.execute_in_process(instance=audit.instance, raise_on_error=False))
+
+
+def test_checks_alone_look_at_the_files_and_not_at_what_was_said_of_them(audit: Audit) -> None:
+    audit.run("datasets/rows")
+    assert run_checks(audit, "datasets", "rows") == {"rows:schema": True}
+    commit = audit.store.current("rows")
+    assert commit is not None
+    file = Path(commit.path / "data.parquet")
+    size = file.stat().st_size
+    file.unlink()
+    pq.write_table(pa.table({"_index_": [0], "x": ["text"], "label": [0]}), file)
+    data = file.read_bytes()
+    assert len(data) <= size
+    # Of the size that was committed, so that the schema alone can tell.
+    file.write_bytes(data[:4] + bytes(size - len(data)) + data[4:])
+    assert run_checks(audit, "datasets", "rows") == {"rows:schema": False}
+    again = audit.run("datasets/rows")  # its inputs have not changed, and yet it is not green
+    assert audit.materialized(again) == {}
+    description, _ = failure_of(again, "datasets__rows")
+    assert "rows: the field x is string and declared as int64" in description
+    file.unlink()
+    assert run_checks(audit, "datasets", "rows") == {"rows:schema": False}
 
 
 def test_assets_can_be_run_without_their_checks(audit: Audit) -> None:
