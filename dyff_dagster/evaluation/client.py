@@ -161,7 +161,7 @@ class Client:
                     self._parts.add(Answer(replication, request.index, request.digest, responses))
                     >= self._options.part_rows
                 ):
-                    await asyncio.to_thread(self._parts.write, self._parts.take())
+                    await self._write_part()
             self._report(self.tally)
 
     async def _ask(self, http: aiohttp.ClientSession, request: Request) -> list[dict[str, object]]:
@@ -237,7 +237,16 @@ class Client:
     async def _flush_by_age(self) -> None:
         while True:
             await asyncio.sleep(self._options.part_age)
-            await asyncio.to_thread(self._parts.write, self._parts.take())
+            await self._write_part()
+
+    async def _write_part(self) -> None:
+        """Close the open part and write it in a thread.
+
+        Whoever waits for it may be cancelled, when another worker failed; the write itself must not be, not
+        even while it waits for a thread, or its answers would be gone. ``asyncio.run`` waits for it.
+        """
+        writing = asyncio.get_running_loop().run_in_executor(None, self._parts.write, self._parts.take())
+        await asyncio.shield(writing)
 
 
 def _attempts(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  (tenacity's iterator type is private)

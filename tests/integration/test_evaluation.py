@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -304,6 +307,41 @@ def test_a_disk_that_fails_once_loses_no_answer(tmp_path: Path, monkeypatch: pyt
         # What had been answered when the disk failed was written as soon as it could be.
         assert commit.facts.notes["takenUp"] >= 5
         assert len(w.server.requests) - asked == 20 - commit.facts.notes["takenUp"]
+
+
+def test_answers_that_wait_for_a_thread_when_the_disk_fails_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts queue for threads; the failure of one cancels whoever waits for the others, not the others."""
+    with world(tmp_path) as w, ThreadPoolExecutor(1) as one_thread:
+        put = w.store.put_working
+        all_four_workers_wait = threading.Event()
+        failures = iter([OSError(28, "No space left on device")])
+
+        def put_or_fail(entity_id: str, name: str, data: bytes, **how: Any) -> None:
+            if name.startswith("parts/") and (failure := next(failures, None)):
+                assert all_four_workers_wait.wait(60)
+                raise failure
+            put(entity_id, name, data, **how)
+
+        monkeypatch.setattr(w.store, "put_working", put_or_fail)
+        submitted: list[object] = []
+        run_in_executor = asyncio.BaseEventLoop.run_in_executor
+
+        def run_in_one_thread(loop: asyncio.BaseEventLoop, executor: object, *call: Any) -> Any:
+            future = run_in_executor(loop, one_thread, *call)
+            submitted.append(call)
+            if len(submitted) == 4:
+                all_four_workers_wait.set()
+            return future
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr(asyncio.BaseEventLoop, "run_in_executor", run_in_one_thread)
+            w.run(options=EvaluationOptions(part_rows=1))
+        one_thread.shutdown()
+        commit = w.run()
+        assert commit.facts.notes["takenUp"] == 4
+        assert len(w.server.requests) == 20
 
 
 def test_a_disk_that_fails_while_parts_are_flushed_by_age_fails_the_run(

@@ -1,0 +1,25 @@
+"""The ``dyff-dagster`` command: every verb a call into a room below."""
+
+from __future__ import annotations
+
+import click
+
+from dyff_dagster.cli.errors import Commands
+from dyff_dagster.cli.import_data import import_data
+from dyff_dagster.cli.results import open_page, serve_pages, status
+from dyff_dagster.cli.sessions import terminate
+from dyff_dagster.cli.validate import validate
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dyff-dagster")
+def main() -> None:
+    """AI audits as Dagster assets.
+
+    Write models, data sets, services, evaluations, methods and safety cases as YAML; check them here; run
+    them with Dagster's UI and command line.
+    """
+
+
+for verb in (validate, import_data, status, open_page, serve_pages, terminate):
+    main.add_command(verb)
