@@ -12,7 +12,7 @@ UI_PORT ?= 3000
 export DAGSTER_DISABLE_TELEMETRY ?= yes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test pictures lint format clean
+.PHONY: help install demo ui test bench pictures lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,11 @@ ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, 
 
 test: $(VENV)/.installed ## run the tests
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed ## measure what docs/benchmarks.md claims (BENCH=--write puts the figures there)
+	@failed=0; for file in benchmarks/*.py; do name=$$(basename $$file .py); \
+	case $$name in pairing|__init__) continue;; esac; \
+	$(BIN)/python -m benchmarks.$$name $(BENCH) || failed=1; done; exit $$failed
 
 pictures: $(VENV)/.installed ## take the README's pictures anew (needs chromium)
 	$(BIN)/python docs/images/make.py

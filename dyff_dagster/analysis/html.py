@@ -175,5 +175,5 @@ def _code_style() -> str:
     return f"{rules('friendly')}\n@media (prefers-color-scheme: dark) {{\n{rules('github-dark')}\n}}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
+def _number(value: float, score: Score) -> str:
+    return score.shown(value) if math.isfinite(value) else "undefined"

@@ -28,6 +28,7 @@ class Job:
         measurement: Whether it makes a Measurement (else a SafetyCase).
         arrow_schema: The declared schema of a measurement's rows, as text.
         page: What stands around a safety case's page.
+        scores: The specifications of the scores that its method declares, as JSON objects.
     """
 
     analysis_id: str
@@ -38,6 +39,7 @@ class Job:
     measurement: bool
     arrow_schema: str | None
     page: Page
+    scores: tuple[dict[str, Any], ...] = ()
 
     @property
     def root(self) -> Path:
@@ -88,6 +90,7 @@ class Job:
                 **data,
                 "scratch": Path(data["scratch"]),
                 "modules": tuple(data["modules"]),
+                "scores": tuple(data["scores"]),
                 "page": Page(
                     **{
                         **page,

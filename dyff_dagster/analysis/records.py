@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.schema.platform import AnalysisScope
+from dyff_dagster.schema.scores import ScoreSpec
 from dyff_dagster.store import Score
 
 SCORES = ".dyff/scores.json"
@@ -226,6 +227,59 @@ def read_scores(directory: Path) -> tuple[Score, ...]:
             )
         found[name] = (score.get("priority") != "primary", _score(name, score, intervals.get(name, {})))
     return tuple(score for _, score in sorted(found.values(), key=lambda item: item[0]))
+
+
+def settle_scores(directory: Path, declared: Sequence[ScoreSpec], analysis_id: str) -> None:
+    """Hold the reported scores against those that the method declares, and record them as it describes them.
+
+    A method that declares none is held to nothing. Title, summary, unit, format, valence, range and priority
+    are then the method's; where its primary score was not reported, the first one that was takes its place.
+
+    Raises:
+        AnalysisError: A score is not declared, or its value is outside its range; or the file is not in the
+            form that this module writes.
+    """
+    found = _read(directory / SCORES)
+    if not declared or found is None:
+        return
+    read_scores(directory)
+    specs = {spec.name: spec for spec in declared}
+    settled: list[dict[str, Any]] = []
+    for score in found["scores"]:
+        name, value = score["name"], score["quantity"]
+        spec = specs.get(name)
+        if spec is None:
+            raise AnalysisError(
+                f"{analysis_id}: score {name!r} is none that its method declares ({', '.join(specs)}); "
+                "declare it in the method's `scores`, or do not report it"
+            )
+        if value is not None and not spec.allows(value):
+            low = "-∞" if spec.minimum is None else f"{spec.minimum:g}"
+            high = "∞" if spec.maximum is None else f"{spec.maximum:g}"
+            raise AnalysisError(
+                f"{analysis_id}: score {name!r} is {value:g}, and its method declares a range from {low} to {high}"
+            )
+        shown = "undefined" if value is None else _declared(name, float(value), spec).shown(value)
+        described = spec.model_dump(mode="json")
+        settled.append({**score, **described, "quantityString": shown})
+    if settled and all(score["priority"] != "primary" for score in settled):
+        settled[0]["priority"] = "primary"
+    _write(directory / SCORES, {**found, "scores": settled})
+
+
+def describe_scores(scores: Iterable[Score], declared: Sequence[ScoreSpec]) -> tuple[Score, ...]:
+    """Scores with the titles, units and formats that the method declares."""
+    specs = {spec.name: spec for spec in declared}
+    return tuple(
+        replace(score, title=spec.title, unit=spec.unit, format=spec.format)
+        if (spec := specs.get(score.name)) is not None
+        else score
+        for score in scores
+    )
+
+
+def _declared(name: str, value: float, spec: ScoreSpec) -> Score:
+    return Score(name, value, title=spec.title, unit=spec.unit, format=spec.format)
 
 
 def _score(name: str, score: Mapping[str, Any], interval: Mapping[str, Any]) -> Score:

@@ -26,7 +26,13 @@ from dyff_dagster.analysis.errors import (
 from dyff_dagster.analysis.html import Origin, Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.analysis.preconditions import check_analysis
-from dyff_dagster.analysis.records import FIGURE, read_conclusion, read_scores
+from dyff_dagster.analysis.records import (
+    FIGURE,
+    describe_scores,
+    read_conclusion,
+    read_scores,
+    settle_scores,
+)
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
@@ -38,6 +44,7 @@ from dyff_dagster.schema.platform import (
     MethodImplementationKind,
     SafetyCase,
 )
+from dyff_dagster.schema.scores import declared_scores
 from dyff_dagster.store import (
     Commit,
     Draft,
@@ -145,6 +152,7 @@ def _prepare(
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
         page=_page(entity, inputs),
+        scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
     (draft.path / ".dyff").mkdir()
@@ -323,11 +331,12 @@ def _commit_measurement(
             raise IncompleteRows(entity.id, completeness)
     else:
         record_scores(draft.path, schema, analysis_id=entity.id, method=entity.method.id, scope=entity.scope)
+    settle_scores(draft.path, declared_scores(entity.method), entity.id)
     facts = Facts(
         rows=dataset.count_rows(),
         columns=columns_of(schema),
         completeness=completeness,
-        **_reported(draft.path),
+        **_reported(entity, draft.path),
     )
     return draft.commit(
         entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
@@ -335,21 +344,23 @@ def _commit_measurement(
 
 
 def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+    # Before the files are counted; the page has been settled by whoever made it.
+    settle_scores(draft.path, declared_scores(entity.method), entity.id)
     digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
     return draft.commit(
         entity=entity,
         data_version=tree_digest(digests),
         inputs=inputs,
-        facts=Facts(page=PAGE, **_reported(draft.path)),
+        facts=Facts(page=PAGE, **_reported(entity, draft.path)),
         run_id=run_id,
     )
 
 
-def _reported(directory: Path) -> dict[str, Any]:
+def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, Any]:
     """What the analysis said of itself."""
     conclusion = read_conclusion(directory)
     return {
-        "scores": read_scores(directory),
+        "scores": describe_scores(read_scores(directory), declared_scores(entity.method)),
         "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
         "figure": FIGURE if (directory / FIGURE).exists() else None,
         "conclusion": conclusion[0] if conclusion else None,

@@ -72,7 +72,8 @@ def _raised(error: BaseException, where: str) -> Outcome:
 def _run_notebook(job: Job) -> Outcome:
     from dyff_dagster.analysis.html import render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
-    from dyff_dagster.analysis.records import read_scores, write_output
+    from dyff_dagster.analysis.records import describe_scores, read_scores, settle_scores, write_output
+    from dyff_dagster.schema.scores import ScoreSpec
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
     replacements = {
@@ -94,7 +95,9 @@ def _run_notebook(job: Job) -> Outcome:
     report("writing the page", None, None)
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
     if not job.measurement:
-        page = replace(job.page, scores=read_scores(job.output))
+        declared = [ScoreSpec.model_validate(spec) for spec in job.scores]
+        settle_scores(job.output, declared, job.analysis_id)
+        page = replace(job.page, scores=describe_scores(read_scores(job.output), declared))
         write_output(job.output / PAGE, render_page(notebook, page, base).encode())
     return Outcome()
 

@@ -11,7 +11,6 @@ from dyff_dagster.schema.platform import (
     Analysis,
     Method,
     MethodImplementationKind,
-    MethodScope,
 )
 
 _BODIES = {
@@ -52,8 +51,7 @@ def check_analysis(entry: Entry, analysis: Analysis, findings: Findings) -> None
     """Note where a Measurement or SafetyCase does not fit its Method.
 
     Arguments and inputs that are missing, surplus or given twice; a method that makes something else. (The
-    kind of an input is checked with all references.) A scope that does not name what the method's scope asks
-    for is a warning, because the platform takes it.
+    kind of an input is checked with all references, the scope in ``scope``.)
     """
     method = analysis.method
     kind = entry.entity.kind
@@ -68,22 +66,6 @@ def check_analysis(entry: Entry, analysis: Analysis, findings: Findings) -> None
     inputs = [item.keyword for item in method.inputs]
     given = [item.keyword for item in analysis.inputs]
     _check_keywords(entry, "inputs", "an input", method.id, inputs, given, findings)
-    _check_scope(entry, analysis, findings)
-
-
-def _check_scope(entry: Entry, analysis: Analysis, findings: Findings) -> None:
-    needed = (
-        ["inferenceService"]
-        if analysis.method.scope == MethodScope.InferenceService
-        else ["evaluation", "inferenceService", "dataset"]
-    )
-    missing = [name for name in needed if getattr(analysis.scope, name) is None]
-    if missing:
-        findings.warn(
-            entry,
-            ("scope",),
-            f"does not name {', '.join(missing)}, which a method of scope {analysis.method.scope} is about",
-        )
 
 
 def _check_keywords(

@@ -15,6 +15,7 @@ from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
 from dyff_dagster.schema.annotations import PREFIX, is_reserved
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
+from dyff_dagster.store.revisions import RECORDED
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -208,6 +209,8 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
 
 
 def _wrong(kind: str, name: str, value: str) -> str | None:
+    if kind == "Revision" and name in RECORDED:
+        return None
     rule = _RULES.get(name)
     if rule is None:
         return f"there is no annotation '{PREFIX}{name}'; {suggestion(name, _RULES)}"

@@ -11,8 +11,10 @@ from typing import Any
 import pydantic
 
 from dyff_dagster.catalog.annotations import check_keys
+from dyff_dagster.catalog.blanks import find_blanks
 from dyff_dagster.catalog.documents import Document, spelling_of
 from dyff_dagster.catalog.entries import Entry, Findings, problem_at
+from dyff_dagster.catalog.families import Families, NoSuchMember
 from dyff_dagster.catalog.files import NoFiles, find_artifacts
 from dyff_dagster.catalog.problems import Location, Origin, suggestion
 from dyff_dagster.catalog.references import UNKNOWN_KIND, describe_bad_reference, raw_references
@@ -43,13 +45,15 @@ class Builder:
     """Builds the entities of a catalog, one that embeds another after it.
 
     :param manifests: paths of the files that hold manifests; no Module takes them for its own.
+    :param unread: ids that stand in files that cannot be read; whoever refers to them is not to blame.
     """
 
-    def __init__(self, findings: Findings, manifests: Iterable[Path]) -> None:
+    def __init__(self, findings: Findings, manifests: Iterable[Path], unread: Iterable[str] = ()) -> None:
         self.findings = findings
         self.manifests = manifests
         self._resolved: frozenset[Path] | None = None
-        self.known: dict[str, str] = {}
+        self.known: dict[str, str] = dict.fromkeys(unread, UNKNOWN_KIND)
+        self.families = Families(self.known)
         self.entries: dict[str, Entry] = {}
         self.documentation: dict[str, Documentation] = {}
         self._origins: dict[str, Origin] = {}
@@ -60,12 +64,16 @@ class Builder:
         pending: list[_Pending] = []
         documentation: list[Document] = []
         for document in documents:
+            if self._has_blanks(document):
+                continue
             if document.value.get("kind") == Entities.Documentation:
                 documentation.append(document)
                 continue
             found = self._identify(document)
             if found is not None:
                 pending.append(found)
+                if found.kind == Entities.Family:
+                    self.families.add(found.entity_id, document.value)
         short_form = ShortForm(self.known, self._entities)
         for item in sorted(pending, key=lambda item: _LATER.get(item.kind, 0)):
             self._entity(item, short_form)
@@ -79,6 +87,19 @@ class Builder:
             )
 
         return report
+
+    def _has_blanks(self, document: Document) -> bool:
+        """Whether a template was not filled in; nothing else is said of it, nor of what refers to it."""
+        blanks = find_blanks(document.value) if "<" in document.marks else []
+        if not blanks:
+            return False
+        entity_id = document.value.get("id")
+        report = self._report(document, entity_id if isinstance(entity_id, str) else None)
+        for location, words in blanks:
+            report(location, f"is a blank that is not filled in yet: {words}")
+        if isinstance(entity_id, str):
+            self.known.setdefault(entity_id, UNKNOWN_KIND)
+        return True
 
     def _identify(self, document: Document) -> _Pending | None:
         """The kind and id of a document, or None after noting why it has none."""
@@ -111,6 +132,7 @@ class Builder:
             check_id(entity_id)
         except IdError as error:
             report(("id",), str(error))
+            self.known.setdefault(entity_id, UNKNOWN_KIND)
             return None
         if entity_id in self._origins:
             report(
@@ -129,6 +151,10 @@ class Builder:
         data = self._without_system_fields(item)
         places: dict[str, Location] = {}
         data = _labels_and_annotations(document, data, places, report)
+        family_references: dict[str, str] = {}
+        resolved = True
+        if "@" in document.marks:
+            data, family_references, resolved = self.families.in_document(item.kind, data, places, report)
         short_schema = "arrowSchema" not in data["schema"] if isinstance(data.get("schema"), dict) else False
         _check_times(data, report)
         data, whole = short_form.expand(item.kind, data, report)
@@ -138,7 +164,7 @@ class Builder:
             entity = entity_class(item.kind).model_validate(data)
         except pydantic.ValidationError as error:
             self.findings.problems.extend(problems_of(document, item.entity_id, error))
-        if entity is None or not whole or len(self.findings.problems) > before:
+        if entity is None or not whole or not resolved or len(self.findings.problems) > before:
             # It is no entity to be checked further, but what can be said of its text is said now.
             self._check_text(item, data, places, report)
             return
@@ -151,6 +177,7 @@ class Builder:
             places,
             short_schema=item.kind == "Dataset" and short_schema,
             artifacts_found=found,
+            family_references=family_references,
         )
 
     def _check_text(
@@ -177,21 +204,34 @@ class Builder:
 
     def _without_system_fields(self, item: _Pending) -> dict[str, Any]:
         data = dict(item.document.value)
+        if item.kind == Entities.Family:
+            data = self._without_times_of_members(item, data)
         for name in sorted(SYSTEM_ATTRIBUTES & data.keys()):
             # A Revision's time is what it is about.
             if item.kind == "Revision" and name == "creationTime":
                 continue
             if data.pop(name) is not None:
-                self.findings.warnings.append(
-                    problem_at(
-                        item.document.path,
-                        item.document.place,
-                        (name,),
-                        "is assigned by the system and is not read from a manifest; leave it out",
-                        item.entity_id,
-                    )
-                )
+                self._warn_of_system_field(item, (name,))
         return data
+
+    def _without_times_of_members(self, item: _Pending, data: dict[str, Any]) -> dict[str, Any]:
+        members = data.get("members")
+        if isinstance(members, dict):
+            data["members"] = dict(members)
+            for name, member in members.items():
+                if isinstance(member, dict) and "creationTime" in member:
+                    kept = {field: value for field, value in member.items() if field != "creationTime"}
+                    data["members"][name] = kept
+                    if member["creationTime"] is not None:
+                        self._warn_of_system_field(item, ("members", name, "creationTime"))
+        return data
+
+    def _warn_of_system_field(self, item: _Pending, location: Location) -> None:
+        message = "is assigned by the system and is not read from a manifest; leave it out"
+        document = item.document
+        self.findings.warnings.append(
+            problem_at(document.path, document.place, location, message, item.entity_id)
+        )
 
     def _find_artifacts(
         self, item: _Pending, data: dict[str, Any], report: Callable[[Location, str], None]
@@ -235,6 +275,13 @@ class Builder:
         if not isinstance(target, str):
             report(("entity",), "must be the id of the entity that this documents")
             return
+        if "@" in target:
+            try:
+                target = self.families.resolve(target)
+            except NoSuchMember as error:
+                if error.message is not None and not error.loop:
+                    report(("entity",), error.message)
+                return
         if target not in self.known:
             report(
                 ("entity",), f"there is no entity '{target}' in the catalog; {suggestion(target, self.known)}"

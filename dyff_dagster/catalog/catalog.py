@@ -10,11 +10,12 @@ from typing import TypeVar
 from dyff_dagster.catalog.annotations import withheld_fields
 from dyff_dagster.catalog.building import Builder
 from dyff_dagster.catalog.checks import check_entries
-from dyff_dagster.catalog.documents import read_documents
 from dyff_dagster.catalog.entries import Entry, Findings, problem_at
+from dyff_dagster.catalog.families import in_entities
 from dyff_dagster.catalog.graph import downstream_of, in_order
-from dyff_dagster.catalog.loading import catalog_attribute, manifest_files
+from dyff_dagster.catalog.loading import catalog_attribute, collection_paused, manifest_files
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem, suggestion
+from dyff_dagster.catalog.reading import read_documents
 from dyff_dagster.catalog.references import upstream as upstream_of
 from dyff_dagster.schema.ids import IdError, check_id
 from dyff_dagster.schema.platform import Documentation, DyffEntity
@@ -57,7 +58,7 @@ class Catalog:
                 continue
             known[entity.id] = entity.kind
             entries[entity.id] = Entry(entity, None, Path(base), 0, {})
-        self._finish(entries, known, {}, findings)
+        self._finish(in_entities(entries, known, findings), known, {}, findings)
 
     @classmethod
     def load(cls, source: Path | str) -> Catalog:
@@ -80,7 +81,8 @@ class Catalog:
         if path.suffix == ".py" and path.is_file():
             return cls._of_module(path)
         if there:
-            return cls._of_manifests(path)
+            with collection_paused():
+                return cls._of_manifests(path)
         if isinstance(source, str) and all(part.isidentifier() for part in source.split(".")):
             return cls._of_module(source)
         raise CatalogError([Problem(path, None, "", "there is no such file or directory")])
@@ -100,12 +102,13 @@ class Catalog:
         findings = Findings()
         documents = []
         manifests = []
+        unread: set[str] = set()
         for path in manifest_files(source, findings.problems):
-            read = read_documents(path, findings.problems)
+            read = read_documents(path, findings.problems, unread)
             if read:
                 manifests.append(path)
                 documents += read
-        builder = Builder(findings, manifests)
+        builder = Builder(findings, manifests, unread)
         builder.build(documents)
         if not builder.known and not findings.problems:
             findings.problems.append(
@@ -133,6 +136,9 @@ class Catalog:
         self._origins = {entity_id: entries[entity_id].origin for entity_id in order}
         self._directories = {entity_id: entries[entity_id].directory for entity_id in order}
         self._annotations = {entity_id: entries[entity_id].annotations() for entity_id in order}
+        self._family_references = {
+            entity_id: MappingProxyType(dict(entries[entity_id].family_references)) for entity_id in order
+        }
         self._documentation = MappingProxyType(dict(documentation))
         self._warnings = tuple(_in_file_order(findings.warnings))
 
@@ -225,6 +231,16 @@ class Catalog:
         """
         self._require(entity_id)
         return self._annotations[entity_id].get(name)
+
+    def family_references(self, entity_id: str) -> Mapping[str, str]:
+        """Where the entity's author wrote ``FAMILY@MEMBER``, and which, by field.
+
+        The entity itself holds the id that the member stands for. ``{"dataset": "wdbc@held-out"}``.
+
+        :raises EntityNotFound: there is no such entity.
+        """
+        self._require(entity_id)
+        return self._family_references[entity_id]
 
     def withheld(self, entity_id: str) -> frozenset[str] | None:
         """The fields of a Dataset that no service may see, or None where its manifest does not say.

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from dyff_dagster.catalog.analyses import check_analysis, check_method
 from dyff_dagster.catalog.annotations import check_annotations, check_ingest, check_withheld
-from dyff_dagster.catalog.endpoints import describe_bad_endpoint
+from dyff_dagster.catalog.deprecations import check_deprecations
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.files import check_files, check_notebook
+from dyff_dagster.catalog.hardware import check_accelerators
+from dyff_dagster.catalog.held import check_held
+from dyff_dagster.catalog.interfaces import InterfaceChecks
 from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.catalog.references import check_references
-from dyff_dagster.schema.adapters import create_adapter, create_pipeline
-from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.catalog.schemas_fit import (
+    check_dataset_schema,
+    check_measurement_schema,
+    check_method_schema,
+    decoded,
+)
+from dyff_dagster.catalog.scope import check_scope
+from dyff_dagster.catalog.shapes import ANY_OBJECT, shape_of_rows
 from dyff_dagster.schema.platform import (
     Audit,
     Dataset,
     DataSource,
     DataSources,
-    DataView,
     DyffModelWithID,
     Evaluation,
     InferenceService,
@@ -28,9 +36,7 @@ from dyff_dagster.schema.platform import (
     Model,
     ModelArtifactKind,
     ModelSourceKinds,
-    Report,
     SafetyCase,
-    SchemaAdapter,
 )
 
 _SOURCES = {
@@ -46,37 +52,47 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
     :param known: ids and kinds of all entities, also of those that could not be built.
     """
     _check_case(known, entries, findings)
-    # Services share their interface with every session and evaluation that embeds them: once is enough.
-    checked: set[int] = set()
+    interfaces = InterfaceChecks(known, findings)
     for entry in entries.values():
         entity = entry.entity
         check_annotations(entry, findings)
         check_references(entry, known, findings)
         check_files(entry, findings)
+        check_accelerators(entry, entries, findings)
+        check_deprecations(entry, findings)
+        check_held(entry, findings)
         if isinstance(entity, Dataset):
             check_withheld(entry, entity, findings)
             source = entries.get((entry.annotation("from") or "").strip())
             check_ingest(entry, None if source is None else source.entity, findings)
-            _check_views(entry, ("views",), entity.views, findings)
+            check_dataset_schema(entry, entity, None if source is None else source.entity, findings)
+            schema = decoded(entity.schema_.arrowSchema)
+            rows = ANY_OBJECT if schema is None else shape_of_rows(schema)
+            interfaces.check_views(entry, ("views",), entity.views, rows)
         elif isinstance(entity, InferenceService):
-            _check_service(entry, (), entity, checked, findings)
+            interfaces.check_service(entry, (), entity)
             if entity.model is not None:
                 _check_copy(entry, ("model",), entity.model, entries, findings)
         elif isinstance(entity, InferenceSession):
-            _check_service(entry, ("inferenceService",), entity.inferenceService, checked, findings)
+            interfaces.check_service(entry, ("inferenceService",), entity.inferenceService)
             _check_copy(entry, ("inferenceService",), entity.inferenceService, entries, findings)
         elif isinstance(entity, Evaluation):
             location: Location = ("inferenceSession", "inferenceService")
-            _check_service(entry, location, entity.inferenceSession.inferenceService, checked, findings)
+            interfaces.check_service(entry, location, entity.inferenceSession.inferenceService)
             _check_copy(entry, location, entity.inferenceSession.inferenceService, entries, findings)
             _check_evaluation(entry, entity, entries, findings)
+            interfaces.check_requests(entry, entity, entries.get(entity.dataset))
         elif isinstance(entity, Method):
             check_method(entry, entity, findings)
+            check_method_schema(entry, entity, findings)
             notebook = entity.implementation.jupyterNotebook
             module = None if notebook is None else entries.get(notebook.notebookModule)
             check_notebook(entry, entity, module, findings)
         elif isinstance(entity, Measurement | SafetyCase):
             check_analysis(entry, entity, findings)
+            check_scope(entry, entity, entries, findings)
+            if isinstance(entity, Measurement):
+                check_measurement_schema(entry, entity, findings)
             _check_copy(entry, ("method",), entity.method, entries, findings)
         elif isinstance(entity, Model):
             _check_model(entry, entity, findings)
@@ -86,7 +102,7 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
                 f"'{entity.sourceKind}' is no kind of data source; {suggestion(entity.sourceKind, names)}"
             )
             findings.error(entry, ("sourceKind",), message)
-        elif isinstance(entity, Audit | Report):
+        elif isinstance(entity, Audit):
             message = f"entities of kind {entity.kind} are checked and cannot be computed by this release"
             findings.warn(entry, ("kind",), message)
 
@@ -153,56 +169,3 @@ def _check_copy(
             f"is a copy of '{copy.id}' that differs from the catalog's, and the copy is what is used; "
             "write the id instead to use the catalog's",
         )
-
-
-def _check_service(
-    entry: Entry,
-    location: Location,
-    service: InferenceService | object,
-    checked: set[int],
-    findings: Findings,
-) -> None:
-    interface = getattr(service, "interface", None)
-    if interface is None or id(interface) in checked:
-        return
-    checked.add(id(interface))
-    here = (*location, "interface")
-    wrong = describe_bad_endpoint(interface.endpoint)
-    if wrong is not None:
-        findings.error(entry, (*here, "endpoint"), wrong)
-    _check_pipeline(entry, (*here, "inputPipeline"), interface.inputPipeline, findings)
-    _check_pipeline(entry, (*here, "outputPipeline"), interface.outputPipeline, findings)
-    try:
-        interface.outputSchema.decode()
-    except DyffError as error:
-        findings.error(entry, (*here, "outputSchema", "arrowSchema"), str(error))
-    _check_views(entry, (*location, "outputViews"), getattr(service, "outputViews", []), findings)
-
-
-def _check_views(entry: Entry, location: Location, views: Iterable[DataView], findings: Findings) -> None:
-    seen: set[str] = set()
-    for index, view in enumerate(views):
-        _check_pipeline(entry, (*location, index, "adapterPipeline"), view.adapterPipeline, findings)
-        if view.id in seen:
-            findings.error(entry, (*location, index, "id"), f"the view '{view.id}' stands twice; rename one")
-        seen.add(view.id)
-
-
-def _check_pipeline(
-    entry: Entry, location: Location, pipeline: list[SchemaAdapter] | None, findings: Findings
-) -> None:
-    """Note each adapter that cannot be made, and else a pipeline whose adapters do not go together."""
-    if not pipeline:
-        return
-    good = True
-    for index, adapter in enumerate(pipeline):
-        try:
-            create_adapter(adapter)
-        except DyffError as error:
-            good = False
-            findings.error(entry, (*location, index), str(error))
-    if good:
-        try:
-            create_pipeline(pipeline)
-        except DyffError as error:
-            findings.error(entry, location, str(error))

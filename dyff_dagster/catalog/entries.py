@@ -19,7 +19,8 @@ class Entry:
     ``path`` is None for an entity made in Python; ``directory`` is what its relative paths start from.
     ``annotation_places`` says where the annotation of a key stands. ``short_schema`` is True where a
     Dataset's schema was written in the short form. ``artifacts_found`` is True where the artifacts were not
-    written down but found among the files.
+    written down but found among the files. ``family_references`` says in which fields ``FAMILY@MEMBER`` stood, and
+    which.
     """
 
     entity: DyffEntity
@@ -29,6 +30,7 @@ class Entry:
     annotation_places: Mapping[str, Location]
     short_schema: bool = False
     artifacts_found: bool = False
+    family_references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

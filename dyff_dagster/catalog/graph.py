@@ -44,11 +44,11 @@ def in_order(
             waiting[child] -= 1
             if waiting[child] == 0:
                 heapq.heappush(ready, (entries[child].entity.kind, child))
-    deepest = max(depth, key=lambda entity_id: depth[entity_id], default=None)
-    if deepest is not None and depth[deepest] > MAX_CHAIN:
-        findings.error(
-            entries[deepest], ("id",), f"ends a chain of {depth[deepest]} dependencies; at most {MAX_CHAIN} are allowed"
-        )  # fmt: skip
+    for entity_id in order:
+        # Each chain is told once, at its end.
+        if depth[entity_id] > MAX_CHAIN and not any(child in depth for child in downstream[entity_id]):
+            message = f"ends a chain of {depth[entity_id]} dependencies; at most {MAX_CHAIN} are allowed"
+            findings.error(entries[entity_id], ("id",), message)
     left = [entity_id for entity_id in upstream if entity_id not in depth]
     for cycle in _cycles(left, upstream):
         path = " → ".join([*cycle, cycle[0]])

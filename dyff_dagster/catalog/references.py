@@ -13,6 +13,7 @@ from dyff_dagster.schema.platform import (
     DyffEntity,
     Evaluation,
     Family,
+    FamilyMemberKind,
     InferenceService,
     InferenceSession,
     Measurement,
@@ -22,6 +23,8 @@ from dyff_dagster.schema.platform import (
 )
 
 METHOD_INPUT_KINDS = ("Dataset", "Evaluation", "Measurement", "Report")
+
+MEMBER_KINDS = tuple(str(kind) for kind in FamilyMemberKind)
 
 
 UNKNOWN_KIND = ""
@@ -74,7 +77,14 @@ def references(entity: DyffEntity) -> Iterator[Reference]:
     elif isinstance(entity, Family):
         for name, member in entity.members.items():
             yield Reference(("members", name, "resource"), member.resource, (str(entity.memberKind),))
-            yield Reference(("members", name, "family"), member.family, ("Family",))
+
+
+_SCOPE = (
+    ("evaluation", "Evaluation"),
+    ("inferenceService", "InferenceService"),
+    ("dataset", "Dataset"),
+    ("model", "Model"),
+)
 
 
 def _of_analysis(entity: Measurement | SafetyCase) -> Iterator[Reference]:
@@ -83,12 +93,7 @@ def _of_analysis(entity: Measurement | SafetyCase) -> Iterator[Reference]:
     for index, item in enumerate(entity.inputs):
         kinds = asked.get(item.keyword, METHOD_INPUT_KINDS)
         yield Reference(("inputs", index, "entity"), item.entity, kinds)
-    for name, kind in (
-        ("evaluation", "Evaluation"),
-        ("inferenceService", "InferenceService"),
-        ("dataset", "Dataset"),
-        ("model", "Model"),
-    ):
+    for name, kind in _SCOPE:
         target = getattr(entity.scope, name)
         if target is not None:
             yield Reference(("scope", name), target, (kind,))
@@ -105,11 +110,12 @@ def describe_bad_reference(target: str, kinds: Sequence[str], known: Mapping[str
         candidates = [entity_id for entity_id, of_kind in known.items() if of_kind in kinds]
         return f"there is no {wanted} '{target}' in the catalog; {suggestion(target, candidates)}"
     if kind not in kinds and kind != UNKNOWN_KIND:
-        return f"'{target}' is {_with_article(kind)}; write the id of {_with_article(wanted)}"
+        return f"'{target}' is {with_article(kind)}; write the id of {with_article(wanted)}"
     return None
 
 
-def _with_article(kind: str) -> str:
+def with_article(kind: str) -> str:
+    """The kind as a sentence has it: ``an Evaluation``, ``a Model``."""
     return f"an {kind}" if kind[0] in "AEIO" else f"a {kind}"
 
 
@@ -134,11 +140,22 @@ def raw_references(kind: str, data: Mapping[str, Any]) -> Iterator[Reference]:
         for index, module in enumerate(modules):
             if isinstance(module, str):
                 yield Reference(("modules", index), module, ("Module",))
+    members = data.get("members")
+    if kind == "Family" and isinstance(members, dict):
+        for member_name, member in members.items():
+            if isinstance(member, dict) and isinstance(member.get("resource"), str):
+                wanted = (data["memberKind"],) if data.get("memberKind") in MEMBER_KINDS else MEMBER_KINDS
+                yield Reference(("members", member_name, "resource"), member["resource"], wanted)
     inputs = data.get("inputs")
     if kind in ("Measurement", "SafetyCase") and isinstance(inputs, list):
         for index, item in enumerate(inputs):
             if isinstance(item, dict) and isinstance(item.get("entity"), str):
                 yield Reference(("inputs", index, "entity"), item["entity"], METHOD_INPUT_KINDS)
+    scope = data.get("scope")
+    if kind in ("Measurement", "SafetyCase") and isinstance(scope, dict):
+        for name, scope_kind in _SCOPE:
+            if isinstance(scope.get(name), str):
+                yield Reference(("scope", name), scope[name], (scope_kind,))
 
 
 def check_references(entry: Entry, known: Mapping[str, str], findings: Findings) -> None:
@@ -147,6 +164,8 @@ def check_references(entry: Entry, known: Mapping[str, str], findings: Findings)
         message = describe_bad_reference(reference.id, reference.kinds, known)
         if message is not None:
             findings.error(entry, reference.location, message)
+    if isinstance(entry.entity, Family):
+        _check_members(entry, entry.entity, findings)
     source = entry.annotation("from")
     if source is not None:
         message = describe_bad_reference(source.strip(), ("DataSource", "Evaluation"), known)
@@ -157,6 +176,19 @@ def check_references(entry: Entry, known: Mapping[str, str], findings: Findings)
             message = describe_bad_reference(requirement.dataset, ("Dataset",), known)
             if message is not None:
                 findings.warn(entry, ("requirements", index, "dataset"), message)
+
+
+def _check_members(entry: Entry, family: Family, findings: Findings) -> None:
+    """Note a member whose own words contradict where it stands."""
+    for name, member in family.members.items():
+        if member.name != name:
+            message = (
+                f"is '{member.name}', and its key is '{name}'; leave the name out, or make them the same"
+            )
+            findings.error(entry, ("members", name, "name"), message)
+        if member.family != family.id:
+            message = f"is '{member.family}', and the member stands in '{family.id}'; leave the family out"
+            findings.error(entry, ("members", name, "family"), message)
 
 
 def upstream(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:

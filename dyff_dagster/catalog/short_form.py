@@ -16,6 +16,7 @@ from dyff_dagster.catalog.references import describe_bad_reference
 from dyff_dagster.schema.arrow import arrow_schema, encode_schema
 from dyff_dagster.schema.arrow_text import parse_type
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.newer import carry
 from dyff_dagster.schema.platform import (
     DataSchema,
     DyffDataSchema,
@@ -38,7 +39,9 @@ NO_SCHEMA = DataSchema(arrowSchema="")
 def part_of(entity: BaseModel, spec: type[M]) -> M:
     """The fields of ``spec`` out of an entity that was checked already, shared and not copied."""
     fields = {name: getattr(entity, name) for name in spec.model_fields}
-    return spec.model_construct(_fields_set=set(fields), **fields)
+    part = spec.model_construct(_fields_set=set(fields), **fields)
+    carry(entity, part)
+    return part
 
 
 def _empty(spec: type[M], **fields: Any) -> M:
@@ -145,6 +148,16 @@ class _Expansion:
 
     def expand_safetycase(self) -> None:
         self._analysis("safetyCase", SafetyCaseSpec, {"name": ""})
+
+    def expand_family(self) -> None:
+        """A member is its entity's id, or a mapping that may leave out its own name and the family's id."""
+        members = self._copied(self.data, "members")
+        if members is None:
+            return
+        for name, member in list(members.items()):
+            given = {"resource": member} if isinstance(member, str) else member
+            if isinstance(given, dict):
+                members[name] = {"name": name, "family": self.data.get("id"), **given}
 
     def expand_report(self) -> None:
         for name in ("datasetView", "evaluationView"):

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ _MERGE: Any = object()
 def is_unusual_number(text: str) -> bool:
     """Whether an integer of YAML 1.1 is spelled in octal, binary, hexadecimal or base 60."""
     return _UNUSUAL_INT.match(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _plain_kind(text: str) -> str:
+    """What YAML takes an unquoted scalar for; the same words come again and again."""
+    resolvers = _LOADER.yaml_implicit_resolvers
+    for tag, pattern in (*resolvers.get(text[:1], ()), *resolvers.get(None, ())):
+        if pattern.match(text):
+            return str(tag).removeprefix(_TAG)
+    return "str"
 
 
 @dataclass(slots=True)
@@ -107,13 +118,16 @@ class _Reader:
                 yield self._document()
 
     def _document(self) -> Document:
+        get_event = self.loader.get_event
         while True:
-            event = self.loader.get_event()
+            event = get_event()
             line = event.start_mark.line + 1
             done: tuple[Any, Place] | None = None
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 self.count += 1
+                if self.stack and self._plain_text(event, line):
+                    continue
                 done = self._scalar(event, line)
             elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
                 self._open(event, line)
@@ -126,6 +140,33 @@ class _Reader:
                 return Document(self.path, done[0], done[1])
             if done is not None:
                 self._deliver(*done, line)
+
+    def _plain_text(self, event: yaml.ScalarEvent, line: int) -> bool:
+        """Take in what most events of a manifest are: a key, or a text, about which there is nothing to say.
+
+        False: it is something else, and nothing was done.
+        """
+        text: str = event.value
+        if event.tag is not None or event.anchor is not None:
+            return False
+        if event.implicit[0] and _plain_kind(text) != "str":
+            return False
+        frame = self.stack[-1]
+        value = frame.value
+        if type(value) is list:
+            frame.branch.children[len(value)] = line
+            value.append(text)
+            return True
+        key = frame.key
+        if key is _NO_KEY:
+            frame.key, frame.key_line = text, line
+            return True
+        if key is _MERGE or key in value:
+            return False
+        value[key] = text
+        frame.branch.children[key] = frame.key_line
+        frame.key = _NO_KEY
+        return True
 
     def _location(self) -> Location:
         steps: list[str | int] = []
@@ -148,8 +189,9 @@ class _Reader:
         text: str = event.value
         tag = event.tag
         if tag is None or tag == "!":
-            tag = self.loader.resolve(yaml.ScalarNode, text, (event.implicit[0] and tag is None, True))
-        kind = tag[len(_TAG) :] if tag.startswith(_TAG) else tag
+            kind = _plain_kind(text) if tag is None and event.implicit[0] else "str"
+        else:
+            kind = tag.removeprefix(_TAG)
         if self._expects_key():
             self._key(text, kind, line)
             return None

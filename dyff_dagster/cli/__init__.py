@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from dyff_dagster.cli.catalogs import graph, new, schema, show
 from dyff_dagster.cli.errors import Commands
+from dyff_dagster.cli.exchange import export, import_entities
+from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
 from dyff_dagster.cli.results import open_page, serve_pages, status
 from dyff_dagster.cli.sessions import terminate
@@ -21,5 +24,19 @@ def main() -> None:
     """
 
 
-for verb in (validate, import_data, status, open_page, serve_pages, terminate):
+for verb in (
+    validate,
+    graph,
+    show,
+    new,
+    schema,
+    import_data,
+    status,
+    open_page,
+    serve_pages,
+    terminate,
+    history,
+    import_entities,
+    export,
+):
     main.add_command(verb)

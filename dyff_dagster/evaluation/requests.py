@@ -1,4 +1,4 @@
-"""Rows of a data set → the JSON that is posted."""
+"""Rows of a data set → what is posted: JSON, or a form with a file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow.dataset
 
 from dyff_dagster.evaluation.errors import EvaluationError
-from dyff_dagster.schema.adapters import create_pipeline
+from dyff_dagster.schema.adapters import Multipart, create_pipeline
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import SchemaAdapter
 
 INDEX = "_index_"
-Pipeline = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
+Pipeline = Callable[[Iterable[dict[str, Any]]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class Request:
 
     Attributes:
         index: The row's ``_index_``.
-        body: JSON in UTF-8.
-        digest: SHA-256 of the body (32 bytes): part of the answer's key.
+        body: JSON in UTF-8, or ``multipart/form-data`` where the input pipeline ends with FileUpload.
+        digest: SHA-256 of the body (32 bytes): part of the answer's key. A form's boundary is always the same
+            for the same form, so that its digest is too.
+        content_type: The header Content-Type that the body goes with.
     """
 
     index: int
     body: bytes
     digest: bytes
+    content_type: str = "application/json"
 
 
 class RequestBuilder:
@@ -46,7 +49,7 @@ class RequestBuilder:
         withheld: Fields that no service may see; they are gone before the pipeline sees the row.
 
     Attributes:
-        sent_fields: Names of the top-level fields of every request made so far.
+        sent_fields: Names of the top-level fields (or parts) of every request made so far.
     """
 
     def __init__(self, pipeline: Sequence[SchemaAdapter] | None, withheld: Iterable[str] = ()) -> None:
@@ -81,6 +84,11 @@ class RequestBuilder:
                     f"the input pipeline made {len(items)} requests of row {index}: it must make exactly one"
                 )
             item = items[0]
+        if isinstance(item, Multipart):
+            self.sent_fields.update((item.name, *(name for name, _ in item.fields)))
+            boundary = item.boundary()
+            body = item.encode(boundary)
+            return Request(index, body, hashlib.sha256(body).digest(), item.request_type(boundary))
         self.sent_fields.update(item)
         try:
             body = json.dumps(item, default=_encode, allow_nan=False, ensure_ascii=False).encode()

@@ -154,7 +154,12 @@ def _run(
         )
     yield dg.MaterializeResult(
         asset_key=key,
-        metadata=commit_metadata(commit, reused=reused, pages_url=storage.pages_url),
+        metadata=commit_metadata(
+            commit,
+            reused=reused,
+            pages_url=storage.pages_url,
+            references=catalog.family_references(entity.id),
+        ),
         check_results=results,
         data_version=dg.DataVersion(commit.data_version),
     )

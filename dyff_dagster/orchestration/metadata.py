@@ -21,13 +21,16 @@ _MOST_FILES = 100
 """Files that are listed with their digests; the commit's record has all of them."""
 
 
-def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> dict[str, Any]:
+def commit_metadata(
+    commit: Commit, *, reused: bool, pages_url: str | None, references: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Metadata of a materialization: scores as plain numbers, counts, columns, digests, links, a plot.
 
     Args:
         commit: The version.
         reused: Whether it was there before this run.
         pages_url: Where pages are served, or None: then paths are shown.
+        references: Where its manifest names members of families, and which, by field.
     """
     facts = commit.facts
     metadata: dict[str, Any] = {}
@@ -65,6 +68,8 @@ def commit_metadata(commit: Commit, *, reused: bool, pages_url: str | None) -> d
     metadata["dyff/commit"] = commit.sequence
     metadata["dyff/data_version"] = commit.data_version
     metadata["dyff/input_digest"] = commit.input_digest
+    if references:
+        metadata["dyff/references"] = dg.MetadataValue.json(dict(references))
     metadata["dyff/inputs"] = dg.MetadataValue.json(dict(commit.inputs))
     metadata["dagster/uri"] = str(commit.path)
     if commit.files:
@@ -81,12 +86,18 @@ def score_table(scores: tuple[Score, ...]) -> str:
     """Scores with their intervals as a Markdown table."""
     lines = ["| score | value | 95 % interval | n |", "|---|---:|---|---:|"]
     for score in scores:
-        # Names are the author's: none may be Markdown, which could load an image.
-        name = re.sub(r"[^\w .:/@-]", "_", score.name)
-        value = f"{score.value:.4f}" if math.isfinite(score.value) else "undefined"
-        interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
+        # Titles, units and formats are the author's: none may be Markdown, which could load an image.
+        name = _plain(score.label)
+        value = _plain(score.shown(score.value, 4)) if math.isfinite(score.value) else "undefined"
+        interval = ""
+        if score.low is not None and score.high is not None:
+            interval = f"{_plain(score.shown(score.low, 4))} to {_plain(score.shown(score.high, 4))}"
         lines.append(f"| {name} | {value} | {interval} | {'' if score.n is None else score.n} |")
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w .,:/@%°+-]", "_", text)
 
 
 def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:

@@ -38,6 +38,23 @@ def ancestors_with_ops(catalog: Catalog, entity_id: str) -> list[str]:
     return list(found)
 
 
+def declared_behind(catalog: Catalog, entity_id: str) -> list[str]:
+    """What is only declared and yet is part of an entity: its method or service, the families that it names.
+
+    Seen through those that are only declared, as :func:`ancestors_with_ops` sees what is computed.
+    """
+    found: dict[str, None] = {}
+    stack = [entity_id]
+    while stack:
+        here = stack.pop()
+        families = [text.partition("@")[0] for text in catalog.family_references(here).values()]
+        for name in [*catalog.upstream(here), *families]:
+            if name not in found and is_declared_only(catalog.get(name)):
+                found[name] = None
+                stack.append(name)
+    return list(found)
+
+
 def ancestors(catalog: Catalog, entity_id: str) -> frozenset[str]:
     """Everything upstream of an entity, however far."""
     seen: set[str] = set()

@@ -15,7 +15,7 @@ from pathlib import Path
 from dyff_dagster import analysis, evaluation, sources
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation.options import parse_max_failed_rows
-from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops
+from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops, declared_behind
 from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
@@ -105,8 +105,24 @@ class Step:
                 and self.store.intact(current)
             ):
                 self.store.repair(current)
+                self._record_revisions(current)
                 return current, True
-            return self._compute(inputs, force), False
+            commit = self._compute(inputs, force)
+            self._record_revisions(commit)
+            return commit, False
+
+    def _record_revisions(self, commit: Commit) -> None:
+        """Note what the manifests said, where they say something new.
+
+        A commit notes its own entity; one that is taken over may have got another threshold or label. What is
+        only declared is never committed, and is noted with what is computed from it.
+        """
+        for entity_id in [self.entity.id, *declared_behind(self.catalog, self.entity.id)]:
+            self.store.revisions.record(
+                self.catalog.get(entity_id),
+                run_id=self.run_id,
+                commit=f"{commit.entity_id}/{commit.sequence}",
+            )
 
     def _may_be_taken_over(self, current: Commit) -> bool:
         """Whether a commit of the same inputs may stand for a new one.

@@ -98,6 +98,8 @@ class DyffTranslator:
         origin = data.catalog.origin(entity.id)
         if origin.path is not None:
             metadata["dyff/manifest"] = f"{origin.path.name}:{origin.line}"
+        if references := data.catalog.family_references(entity.id):
+            metadata["dyff/references"] = dg.MetadataValue.json(dict(references))
         for annotation in ("checks", "withhold", "automation"):
             if (value := data.catalog.annotation(entity.id, annotation)) is not None:
                 metadata[f"dyff/{annotation}"] = value

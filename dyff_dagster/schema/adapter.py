@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from dyff_dagster.schema.base import closest
 from dyff_dagster.schema.errors import DyffError
 
-__all__ = ["Adapter", "AdapterConfigurationError", "AdapterError", "Row", "settings"]
+__all__ = [
+    "Adapter",
+    "AdapterConfigurationError",
+    "AdapterError",
+    "FieldAdapter",
+    "Row",
+    "RowAdapter",
+    "settings",
+]
 
 Row = dict[str, Any]
 """A JSON object."""
@@ -76,15 +85,30 @@ class Adapter(abc.ABC):
 
     kind: ClassVar[str]
 
+    uploads: bool = False
+    """Whether it makes a Multipart of each row, which no adapter can take further."""
+    takes_any: bool = False
+    """Whether it can make something of any JSON value, and not of objects alone."""
+
     @abc.abstractmethod
-    def expand(self, row: Row) -> Iterable[Row]:
+    def expand(self, row: Row) -> Sequence[Any]:
         """Return what becomes of one row: one object, several, or none.
+
+        They are JSON objects; where ``uploads`` is set, they are ``Multipart``.
 
         Raises:
             AdapterError: the row has not what the adapter needs.
         """
 
-    def __call__(self, stream: Iterable[Row]) -> Iterator[Row]:
+    def expand_all(self, rows: Sequence[Row]) -> Sequence[Any]:
+        """Return what becomes of all ``rows``, in order.
+
+        Raises:
+            AdapterError: a row has not what the adapter needs.
+        """
+        return [made for row in rows for made in self.expand(row)]
+
+    def __call__(self, stream: Iterable[Row]) -> Iterator[Any]:
         """Yield what becomes of each row of ``stream``, in order.
 
         Raises:
@@ -102,6 +126,54 @@ class Adapter(abc.ABC):
     def error(self, field: str, problem: str) -> AdapterError:
         """Return the error that says what is wrong with ``field``."""
         return AdapterError(self.kind, field, problem)
+
+
+class RowAdapter(Adapter):
+    """An adapter that makes exactly one thing of each row; ``convert`` is the function that does."""
+
+    def __init__(self, convert: Callable[[Row], Any]) -> None:
+        self.convert = convert
+
+    def expand(self, row: Row) -> tuple[Any]:
+        """Return what becomes of one row, alone."""
+        return (self.convert(row),)
+
+    def expand_all(self, rows: Sequence[Row]) -> Sequence[Any]:
+        """Return what becomes of each of ``rows``, in order."""
+        return list(map(self.convert, rows))
+
+    def __call__(self, stream: Iterable[Row]) -> Iterator[Any]:
+        """Yield what becomes of each row of ``stream``, in order."""
+        for position, row in enumerate(stream):
+            yield self.converted(row, position)
+
+    def converted(self, row: Row, position: int) -> Any:
+        """Return what becomes of ``row``, which is at ``position`` of a stream, from 0.
+
+        Raises:
+            AdapterError: the row is no object, or has not what the adapter needs.
+        """
+        try:
+            if not isinstance(row, dict):
+                raise self.error("the row", f"is {name_of(row)}, not an object")
+            return self.convert(row)
+        except AdapterError as error:
+            raise error.within(row, position) from None
+
+
+class FieldAdapter(RowAdapter):
+    """A RowAdapter that keeps, drops or renames whole top-level fields, and does not look at what is in them.
+
+    (``splits``: except that it takes objects apart.) So what it does to rows that have most fields in common
+    can be done once for all of them.
+    """
+
+    new_names: Mapping[str, str] = MappingProxyType({})
+    """The names that fields have afterwards, where they have other ones."""
+    fields: Sequence[str] | None = None
+    """All fields that there are afterwards, in order, where that is certain."""
+    splits: bool = False
+    """Whether a field that holds an object becomes several."""
 
 
 def name_of(value: Any) -> str:

@@ -7,22 +7,26 @@ row and field, and without the row's content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dyff_dagster.schema.adapter import (
     Adapter,
     AdapterConfigurationError,
     AdapterError,
+    FieldAdapter,
     Row,
+    RowAdapter,
     mapping_of,
     name_of,
     names,
     settings,
 )
+from dyff_dagster.schema.arrays import EmbedIndex, ExplodeCollections, ExplodedFields, length_of
 from dyff_dagster.schema.base import closest
-from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.jsonpath import JSONPathError, Path
+from dyff_dagster.schema.multipart import FileUpload, Multipart
+from dyff_dagster.schema.template import Compute, Filler, Leaf
 from dyff_dagster.schema.transform import TransformJSON
 
 if TYPE_CHECKING:
@@ -36,62 +40,55 @@ __all__ = [
     "Drop",
     "EmbedIndex",
     "ExplodeCollections",
-    "FileUploadError",
+    "FileUpload",
     "FlattenHierarchy",
     "Map",
+    "Multipart",
     "Pipeline",
     "Rename",
     "Row",
     "Select",
     "TransformJSON",
+    "check_pipeline",
     "create_adapter",
     "create_pipeline",
 ]
 
 
-class FileUploadError(DyffError):
-    """The adapter FileUpload, which cannot be had yet."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the adapter FileUpload (requests as multipart/form-data) is not supported yet: "
-            "send the file as base64 within JSON, which is what rows of binary data are without an adapter"
-        )
+_NOT_LAST = "FileUpload makes a request, which no adapter can take further; it must be the last one"
 
 
-class Drop(Adapter):
+class Drop(FieldAdapter):
     """Remove top-level ``fields``; those that are not there are no error."""
 
     kind = "Drop"
 
     def __init__(self, configuration: Any) -> None:
         config = settings(self.kind, configuration, ["fields"])
-        self._fields = frozenset(names(self.kind, "fields", config["fields"], empty=True))
-
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return ``row`` without the fields."""
-        fields = self._fields
-        return ({name: value for name, value in row.items() if name not in fields},)
+        fields = frozenset(names(self.kind, "fields", config["fields"], empty=True))
+        super().__init__(lambda row: {name: value for name, value in row.items() if name not in fields})
 
 
-class Select(Adapter):
+class Select(Filler, FieldAdapter):
     """Keep only top-level ``fields``, in their order; all of them must be there."""
 
     kind = "Select"
 
     def __init__(self, configuration: Any) -> None:
         config = settings(self.kind, configuration, ["fields"])
-        self._fields = names(self.kind, "fields", config["fields"], empty=True)
+        self.fields = names(self.kind, "fields", config["fields"], empty=True)
+        self.fill_with({name: Leaf(self._field(name), (name,)) for name in self.fields})
 
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return the fields of ``row``."""
-        try:
-            return ({name: row[name] for name in self._fields},)
-        except KeyError as error:
-            raise self.error(f"field '{error.args[0]}'", "is missing") from None
+    def _field(self, name: str) -> Compute:
+        def get(row: Row) -> Any:
+            if name not in row:
+                raise self.error(f"field '{name}'", "is missing")
+            return row[name]
+
+        return get
 
 
-class Rename(Adapter):
+class Rename(FieldAdapter):
     """Give top-level fields other names, ``{old: new}``, all at once: a swap is possible."""
 
     kind = "Rename"
@@ -105,20 +102,20 @@ class Rename(Adapter):
                 raise AdapterConfigurationError(self.kind, old, "the new name must be a string")
         if len(set(config.values())) < len(config):
             raise AdapterConfigurationError(self.kind, "", "two fields get the same new name")
-        self._names: dict[str, str] = config
+        self.new_names: dict[str, str] = config
+        super().__init__(self._renamed)
 
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return ``row`` with the new names, the fields where they were."""
-        new_names = self._names
+    def _renamed(self, row: Row) -> Row:
+        new_names = self.new_names
         for old, new in new_names.items():
             if old not in row:
                 raise self.error(f"field '{old}'", "is missing")
             if new in row and new not in new_names:
                 raise self.error(f"field '{new}'", f"is there already, and '{old}' would take its name")
-        return ({new_names.get(name, name): value for name, value in row.items()},)
+        return {new_names.get(name, name): value for name, value in row.items()}
 
 
-class FlattenHierarchy(Adapter):
+class FlattenHierarchy(FieldAdapter):
     """Turn nested objects into fields ``a.b.c``; arrays and empty objects are leaves.
 
     ``fields`` are the top-level fields to flatten (default: all), ``depth`` how many levels of nesting to
@@ -126,10 +123,11 @@ class FlattenHierarchy(Adapter):
     """
 
     kind = "FlattenHierarchy"
+    splits = True
 
     def __init__(self, configuration: Any = None) -> None:
         config = settings(self.kind, configuration, [], ["fields", "depth", "addPrefix"])
-        self._fields = names(self.kind, "fields", config.get("fields") or [], empty=True)
+        self._fields = frozenset(names(self.kind, "fields", config.get("fields") or [], empty=True))
         depth, prefix = config.get("depth"), config.get("addPrefix", True)
         if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 0):
             raise AdapterConfigurationError(self.kind, "depth", "it must be a number of levels, 0 or more")
@@ -137,137 +135,63 @@ class FlattenHierarchy(Adapter):
             raise AdapterConfigurationError(self.kind, "addPrefix", "it must be true or false")
         self._depth: int | None = depth
         self._prefix = prefix
+        super().__init__(self._flat)
 
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return ``row``, flat."""
-        chosen = self._fields
+    def _flat(self, row: Row) -> Row:
+        chosen, nested = self._fields, self._depth != 0
         for name in chosen:
             if name not in row:
                 raise self.error(f"field '{name}'", "is missing")
         flat: Row = {}
-        for name, value in row.items():
-            if not chosen or name in chosen:
-                self._flatten(name, name, value, 0, flat)
-            else:
-                self._put(name, value, flat)
-        return (flat,)
+        leaves = len(row)
+        try:
+            for name, value in row.items():
+                if type(value) is dict and value and nested and (not chosen or name in chosen):
+                    leaves += self._flatten(f"{name}.", value, 1, flat) - 1
+                else:
+                    flat[name] = value
+        except RecursionError:
+            raise self.error("the row", "is nested too deep") from None
+        if len(flat) < leaves:
+            raise self._twice(row)
+        return flat
 
-    def _flatten(self, path: str, name: str, value: Any, level: int, flat: Row) -> None:
-        if not isinstance(value, dict) or not value or level == self._depth:
-            self._put(path if self._prefix else name, value, flat)
-            return
+    def _flatten(self, prefix: str, value: Row, level: int, flat: Row) -> int:
+        """Put the leaves of ``value`` into ``flat``, and return how many they are."""
+        nested, with_prefix = level != self._depth, self._prefix
+        leaves = len(value)
         for key, item in value.items():
-            self._flatten(f"{path}.{key}", key, item, level + 1, flat)
+            if type(item) is dict and item and nested:
+                leaves += self._flatten(f"{prefix}{key}.", item, level + 1, flat) - 1
+            elif with_prefix:
+                flat[prefix + key] = item
+            else:
+                flat[key] = item
+        return leaves
 
-    def _put(self, name: str, value: Any, flat: Row) -> None:
-        if name in flat:
-            raise self.error(f"field '{name}'", "would be there twice")
-        flat[name] = value
+    def _twice(self, row: Row) -> AdapterError:
+        """Return the error that names the first field which two leaves want to be."""
+        seen: set[str] = set()
+        for name in self._names(row, "", 0):
+            if name in seen:
+                return self.error(f"field '{name}'", "would be there twice")
+            seen.add(name)
+        raise AssertionError
 
-
-class _Indexes:
-    """Fields that number the elements of collections: by position, or with the values that a path finds."""
-
-    def __init__(self, kind: str, value: Any, reserved: Iterable[str]) -> None:
-        self.kind = kind
-        if not isinstance(value, dict):
-            raise AdapterConfigurationError(kind, "index", "it must be an object of names and paths")
-        self._paths: dict[str, Path | None] = {}
-        for name, text in value.items():
-            if name in reserved:
-                raise AdapterConfigurationError(kind, f"index.{name}", "a collection has that name")
-            if text is not None and not isinstance(text, str):
-                raise AdapterConfigurationError(kind, f"index.{name}", "it must be null or a JSONPath query")
-            try:
-                self._paths[name] = None if text is None else Path(text)
-            except JSONPathError as error:
-                raise AdapterConfigurationError(kind, f"index.{name}", str(error)) from None
-
-    def of(self, row: Row, length: int) -> dict[str, list[Any]]:
-        """Return the values of each index, ``length`` of them."""
-        found = {}
-        for name, path in self._paths.items():
-            values = list(range(length)) if path is None else path.find(row)
-            if len(values) != length:
-                problem = f"has {len(values)} values, but the collections have {length} elements"
-                raise AdapterError(self.kind, f"index '{name}'", problem)
-            found[name] = values
-        return found
+    def _names(self, value: Row, prefix: str, level: int) -> Iterator[str]:
+        for key, item in value.items():
+            chosen = level > 0 or not self._fields or key in self._fields
+            if chosen and level != self._depth and type(item) is dict and item:
+                yield from self._names(item, f"{prefix}{key}.", level + 1)
+            else:
+                yield prefix + key if self._prefix else key
 
 
-def _length(adapter: Adapter, row: Row, collections: list[str]) -> int:
-    length = None
-    for name in collections:
-        if name not in row:
-            raise adapter.error(f"field '{name}'", "is missing")
-        if not isinstance(row[name], list | tuple):
-            raise adapter.error(f"field '{name}'", f"is {name_of(row[name])}, not an array")
-        if length is not None and len(row[name]) != length:
-            problem = f"has {len(row[name])} elements, but '{collections[0]}' has {length}"
-            raise adapter.error(f"field '{name}'", problem)
-        length = len(row[name])
-    return length or 0
+class Map(RowAdapter):
+    """Apply another ``adapter`` to the objects in the arrays ``collections``.
 
-
-class ExplodeCollections(Adapter):
-    """Turn arrays side by side into one object per element; an empty array makes no object.
-
-    ``collections`` names the arrays, which must be equally long; ``index`` adds fields ``{name: null}`` with
-    the element's position or ``{name: path}`` with the values that a path finds in the row, one for each
-    element.
+    A TransformJSON takes elements of any type: ``{"text": "$"}`` makes objects of texts.
     """
-
-    kind = "ExplodeCollections"
-
-    def __init__(self, configuration: Any) -> None:
-        config = settings(self.kind, configuration, ["collections"], ["index"])
-        self._collections = names(self.kind, "collections", config["collections"])
-        self._indexes = _Indexes(self.kind, config.get("index") or {}, self._collections)
-
-    def expand(self, row: Row) -> list[Row]:
-        """Return the objects that ``row`` becomes."""
-        collections = self._collections
-        length = _length(self, row, collections)
-        indexes = self._indexes.of(row, length)
-        others = {name: value for name, value in row.items() if name not in collections}
-        for name in indexes:
-            if name in others:
-                raise self.error(f"field '{name}'", "is there already, and an index would take its name")
-        columns = {**{name: row[name] for name in collections}, **indexes}
-        return [{**others, **{name: column[n] for name, column in columns.items()}} for n in range(length)]
-
-
-class EmbedIndex(Adapter):
-    """Add index fields to the objects in arrays; ``collections`` and ``index`` as in ExplodeCollections."""
-
-    kind = "EmbedIndex"
-
-    def __init__(self, configuration: Any) -> None:
-        config = settings(self.kind, configuration, ["collections"], ["index"])
-        self._collections = names(self.kind, "collections", config["collections"])
-        self._indexes = _Indexes(self.kind, config.get("index") or {}, ())
-
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return ``row`` with the indexes in its arrays' elements."""
-        indexes = self._indexes.of(row, _length(self, row, self._collections))
-        embedded = {name: self._embed(name, row[name], indexes) for name in self._collections}
-        return ({**row, **embedded},)
-
-    def _embed(self, field: str, elements: list[Any], indexes: dict[str, list[Any]]) -> list[Row]:
-        made = []
-        for position, element in enumerate(elements):
-            where = f"field '{field}[{position}]'"
-            if not isinstance(element, dict):
-                raise self.error(where, f"is {name_of(element)}, not an object")
-            for name in indexes:
-                if name in element:
-                    raise self.error(f"field '{field}[{position}].{name}'", "is there already")
-            made.append({**element, **{name: values[position] for name, values in indexes.items()}})
-        return made
-
-
-class Map(Adapter):
-    """Apply another ``adapter`` to the objects in the arrays ``collections``."""
 
     kind = "Map"
 
@@ -275,19 +199,22 @@ class Map(Adapter):
         config = settings(self.kind, configuration, ["collections", "adapter"])
         self._collections = names(self.kind, "collections", config["collections"])
         self._adapter = create_adapter(config["adapter"])
+        if self._adapter.uploads:
+            problem = "FileUpload makes requests of rows; it cannot be applied to the elements of arrays"
+            raise AdapterConfigurationError(self.kind, "adapter", problem)
+        super().__init__(self._mapped)
 
-    def expand(self, row: Row) -> tuple[Row]:
-        """Return ``row`` with its arrays' elements adapted."""
+    def _mapped(self, row: Row) -> Row:
         mapped = {}
         for name in self._collections:
-            _length(self, row, [name])
+            length_of(self, row, [name])
             mapped[name] = list(self._elements(name, row[name]))
-        return ({**row, **mapped},)
+        return {**row, **mapped}
 
     def _elements(self, field: str, elements: list[Any]) -> Iterable[Row]:
         for position, element in enumerate(elements):
             where = f"field '{field}[{position}]'"
-            if not isinstance(element, dict):
+            if not isinstance(element, dict) and not self._adapter.takes_any:
                 raise self.error(where, f"is {name_of(element)}, not an object")
             try:
                 yield from self._adapter.expand(element)
@@ -305,25 +232,68 @@ class Pipeline(Adapter):
         config = settings(self.kind, configuration, ["adapters"])
         if not isinstance(config["adapters"], list):
             raise AdapterConfigurationError(self.kind, "adapters", "it must be a list of adapters")
-        self._adapters = [create_adapter(spec) for spec in config["adapters"]]
+        self._take([create_adapter(spec) for spec in config["adapters"]])
 
     @classmethod
     def of(cls, adapters: Iterable[Adapter]) -> Pipeline:
-        """Return the pipeline of ``adapters``."""
+        """Return the pipeline of ``adapters``.
+
+        Raises:
+            AdapterConfigurationError: a FileUpload is not the last of them.
+        """
         pipeline = cls({"adapters": []})
-        pipeline._adapters = list(adapters)
+        pipeline._take(list(adapters))
         return pipeline
 
-    def expand(self, row: Row) -> list[Row]:
+    def _take(self, adapters: list[Adapter]) -> None:
+        for position, adapter in enumerate(adapters[:-1]):
+            if adapter.uploads:
+                raise AdapterConfigurationError(self.kind, f"adapters[{position}]", _NOT_LAST)
+        self._adapters = adapters
+        self._quick = [adapter.expand_all for adapter in _joined(adapters)]
+        self.uploads = bool(adapters) and adapters[-1].uploads
+        self.takes_any = bool(adapters) and adapters[0].takes_any
+
+    def expand(self, row: Row) -> Sequence[Any]:
         """Return what becomes of ``row`` in the end."""
-        rows = [row]
+        rows: Sequence[Any] = (row,)
+        try:
+            for expand_all in self._quick:
+                rows = expand_all(rows)
+        except AdapterError:
+            return self._step_by_step(row)
+        return rows
+
+    def _step_by_step(self, row: Row) -> Sequence[Any]:
+        """Do as :meth:`expand` does, and say in errors which step it was."""
+        rows: Sequence[Any] = (row,)
         for step, adapter in enumerate(self._adapters, start=1):
             try:
-                rows = [made for one in rows for made in adapter.expand(one)]
+                rows = adapter.expand_all(rows)
             except AdapterError as error:
                 name = error.adapter if len(self._adapters) == 1 else f"{error.adapter} (step {step})"
                 raise error.within(row, adapter=name) from None
         return rows
+
+    def __call__(self, stream: Iterable[Row]) -> Iterator[Any]:
+        """Yield what becomes of each row of ``stream``, in order."""
+        if len(self._adapters) == 1:
+            return self._adapters[0](stream)
+        return super().__call__(stream)
+
+
+def _joined(adapters: Sequence[Adapter]) -> list[Adapter]:
+    """Return ``adapters`` with every ExplodeCollections joined to the adapters of whole fields after it."""
+    joined: list[Adapter] = []
+    at = 0
+    while at < len(adapters):
+        adapter, at = adapters[at], at + 1
+        if isinstance(adapter, ExplodeCollections):
+            then = list(itertools.takewhile(lambda one: isinstance(one, FieldAdapter), adapters[at:]))
+            if then:
+                adapter, at = ExplodedFields(adapter, cast("list[FieldAdapter]", then)), at + len(then)
+        joined.append(adapter)
+    return joined
 
 
 ADAPTERS: Mapping[str, Callable[[Any], Adapter]] = {
@@ -332,6 +302,7 @@ ADAPTERS: Mapping[str, Callable[[Any], Adapter]] = {
         Drop,
         EmbedIndex,
         ExplodeCollections,
+        FileUpload,
         FlattenHierarchy,
         Map,
         Pipeline,
@@ -348,12 +319,9 @@ def create_adapter(spec: SchemaAdapter | Mapping[str, Any]) -> Adapter:
 
     Raises:
         AdapterConfigurationError: there is no such kind, or it cannot be configured like this.
-        FileUploadError: it is a FileUpload.
     """
     found = mapping_of(spec)
     kind = found["kind"]
-    if kind == "FileUpload":
-        raise FileUploadError
     if kind not in ADAPTERS:
         near = closest(kind, ADAPTERS)
         hint = f"did you mean '{near}'?" if near else f"there are {', '.join(ADAPTERS)}"
@@ -365,7 +333,37 @@ def create_pipeline(specs: Iterable[SchemaAdapter | Mapping[str, Any]]) -> Pipel
     """Return the pipeline of the adapters that ``specs`` say, first to last.
 
     Raises:
-        AdapterConfigurationError: one of them cannot be made.
-        FileUploadError: one of them is a FileUpload.
+        AdapterConfigurationError: one of them cannot be made, or a FileUpload is not the last.
     """
     return Pipeline.of(create_adapter(spec) for spec in specs)
+
+
+def check_pipeline(
+    specs: Iterable[SchemaAdapter | Mapping[str, Any]],
+    side: Literal["inputPipeline", "outputPipeline", "adapterPipeline"],
+) -> list[tuple[int, AdapterConfigurationError]]:
+    """Return everything that is wrong with a pipeline, each with the position of the adapter, from 0.
+
+    ``side`` is the field that holds it: a FileUpload can only be the last adapter of an ``inputPipeline``;
+    replies and views (``adapterPipeline``) are not sent anywhere.
+    """
+    wrong: list[tuple[int, AdapterConfigurationError]] = []
+    uploads: list[int] = []
+    last = -1
+    for last, spec in enumerate(specs):
+        try:
+            if create_adapter(spec).uploads:
+                uploads.append(last)
+        except AdapterConfigurationError as error:
+            wrong.append((last, error))
+    for position in uploads:
+        if side != "inputPipeline":
+            problem = (
+                f"it makes requests, and can only be the last adapter of an inputPipeline, not in {side}"
+            )
+        elif position < last:
+            problem = _NOT_LAST
+        else:
+            continue
+        wrong.append((position, AdapterConfigurationError("FileUpload", "", problem)))
+    return sorted(wrong, key=lambda found: found[0])

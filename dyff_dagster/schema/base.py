@@ -16,6 +16,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, ValidationError
 
+from dyff_dagster.schema import newer
 from dyff_dagster.schema.resources import LABEL_KEY_PATTERN, LabelKey, Quantity, ResourceAllocation
 
 __all__ = [
@@ -94,7 +95,8 @@ class DyffSchemaBaseModel(pydantic.BaseModel):
 
     Unknown fields are rejected, and the message names the field that was probably meant. Fields with an
     alias (``schema_`` is ``schema`` on the wire) are read under both names and written under the wire's.
-    Validation errors never repeat the input, which may be data or a secret.
+    Validation errors never repeat the input, which may be data or a secret. Fields that dyff-schema 0.46 added
+    to the type are held beside it (see ``schema.newer``).
     """
 
     model_config = ConfigDict(
@@ -104,26 +106,42 @@ class DyffSchemaBaseModel(pydantic.BaseModel):
     @pydantic.model_validator(mode="wrap")
     @classmethod
     def _name_the_closest_field(cls, data: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
+        data, held, faults = newer.split(cls, data)
+        details: list[ErrorDetails] = []
+        title = cls.__name__
         try:
-            return handler(data)
+            made = handler(data)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
-            if not any(_is_unknown_here(detail) for detail in details):
+            title = error.title
+            if not faults and not any(_is_unknown_here(detail) for detail in details):
                 raise
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            lines = [
-                InitErrorDetails(
-                    # What other fields complain of is carried over as it reads; the message stands behind a
-                    # placeholder, so that braces in it are not taken for placeholders of their own.
-                    type=_unknown_field(cls.__name__, str(detail["loc"][0]), known)
-                    if _is_unknown_here(detail)
-                    else PydanticCustomError(detail["type"], "{message}", {"message": detail["msg"]}),
-                    loc=detail["loc"],
-                    input=None,
-                )
-                for detail in details
-            ]
-            raise ValidationError.from_exception_data(error.title, lines, hide_input=True) from None
+        else:
+            if not faults:
+                newer.attach(made, held)
+                return made
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        lines = [
+            InitErrorDetails(
+                # What other fields complain of is carried over as it reads; the message stands behind a
+                # placeholder, so that braces in it are not taken for placeholders of their own.
+                type=_unknown_field(cls.__name__, str(detail["loc"][0]), known)
+                if _is_unknown_here(detail)
+                else PydanticCustomError(detail["type"], "{message}", {"message": detail["msg"]}),
+                loc=detail["loc"],
+                input=None,
+            )
+            for detail in details
+        ]
+        lines += [
+            InitErrorDetails(
+                type=PydanticCustomError("newer_field", "{message}", {"message": problem}),
+                loc=place,
+                input=None,
+            )
+            for place, problem in faults
+        ]
+        raise ValidationError.from_exception_data(title, lines, hide_input=True)
 
 
 def _is_unknown_here(detail: ErrorDetails) -> bool:

@@ -19,6 +19,7 @@ from dyff_dagster.schema.annotations import result_annotations
 from dyff_dagster.schema.base import Annotation, DyffEntity
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.evaluations import EvaluationBase
+from dyff_dagster.schema.newer import computing_fields
 from dyff_dagster.schema.services import (
     InferenceServiceRunner,
     InferenceServiceSpec,
@@ -110,7 +111,8 @@ def spec_digest(entity: DyffEntity) -> str:
     It covers the wire form without what is assigned by the system, labels, steering annotations and
     annotations of others, and without the number and kind of machines: replicas, workersPerReplica,
     useSpotPods, expires, accelerator, at any depth. Fields that are None are left out, so that a field
-    added to a type changes no digest until it is set; None inside free-form JSON counts.
+    added to a type changes no digest until it is set; None inside free-form JSON counts. Fields that are
+    held for dyff-schema 0.46 count where they can change a result (see ``schema.newer``).
     """
     return sha256_text(canonical_json(_spec(entity)))
 
@@ -149,6 +151,7 @@ def _spec(model: pydantic.BaseModel) -> dict[str, Any]:
             if not value:
                 continue
         spec[field.alias or name] = _plain(value)
+    spec.update(computing_fields(model))
     return spec
 
 

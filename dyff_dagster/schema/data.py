@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pyarrow as pa
+import pydantic
 from pydantic import Field
 
 from dyff_dagster.schema import arrow, named
@@ -12,6 +13,7 @@ from dyff_dagster.schema.artifacts import Artifact
 from dyff_dagster.schema.base import DyffEntity, DyffSchemaBaseModel
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.resources import ResourceAllocation, cpu_allocation
+from dyff_dagster.schema.types import Int64
 
 __all__ = [
     "DataSchema",
@@ -89,25 +91,34 @@ class DataSchema(DyffSchemaBaseModel):
     def make_input_schema(schema: pa.Schema | type[DyffSchemaBaseModel] | DyffDataSchema) -> DataSchema:
         """Return the schema of a data set's rows: ``_index_: int64 not null``, then the fields of ``schema``.
 
+        Of a model, or of named data schemas, it has a JSON Schema too.
+
         Raises:
             ReservedFieldError: ``schema`` has a field ``_index_`` that is no int64.
         """
         fields = list(_arrow_of(schema))
-        return _with_source(pa.schema(_keyed(fields, [arrow.INDEX_FIELD]), _metadata_of(schema)), schema)
+        full = pa.schema(_keyed(fields, [arrow.INDEX_FIELD]), _metadata_of(schema))
+        model = _model_of(schema)
+        return _with_source(full, schema, model and _with_key(model, "_index_", "Item"))
 
     @staticmethod
     def make_output_schema(schema: pa.Schema | type[DyffSchemaBaseModel] | DyffDataSchema) -> DataSchema:
         """Return the schema of an evaluation's rows, for a service that answers with rows of ``schema``.
 
         It is ``_replication_: string, _index_: int64, responses: list<struct<_response_index_: int64, …>>``
-        with the three keys not null and the fields of ``schema`` after ``_response_index_``.
+        with the three keys not null and the fields of ``schema`` after ``_response_index_``. Of a model, or of
+        named data schemas, it has a JSON Schema too.
 
         Raises:
             ReservedFieldError: ``schema`` has a field ``_response_index_`` that is no int64.
         """
         item = pa.struct(_keyed(list(_arrow_of(schema)), [arrow.RESPONSE_INDEX_FIELD]))
         responses = pa.field("responses", pa.list_(item), metadata={"__doc__": "What the service answered"})
-        return _with_source(pa.schema([arrow.REPLICATION_FIELD, arrow.INDEX_FIELD, responses]), schema)
+        full = pa.schema([arrow.REPLICATION_FIELD, arrow.INDEX_FIELD, responses])
+        model = _model_of(schema)
+        return _with_source(
+            full, schema, model and _response_model(_with_key(model, "_response_index_", "Response"))
+        )
 
 
 def _arrow_of(schema: pa.Schema | type[DyffSchemaBaseModel] | DyffDataSchema) -> pa.Schema:
@@ -132,10 +143,45 @@ def _keyed(fields: list[pa.Field], keys: list[pa.Field]) -> list[pa.Field]:
     return [*keys, *(field for field in fields if field.name not in names)]
 
 
-def _with_source(full: pa.Schema, schema: object) -> DataSchema:
+def _model_of(
+    schema: pa.Schema | type[DyffSchemaBaseModel] | DyffDataSchema,
+) -> type[pydantic.BaseModel] | None:
+    if isinstance(schema, DyffDataSchema):
+        return schema.model_type()
+    return None if isinstance(schema, pa.Schema) else schema
+
+
+_KEYS: dict[str, Any] = {
+    "_replication_": (str, Field(alias="_replication_", description="Which replication this belongs to")),
+    "_index_": (Int64, Field(alias="_index_", description="Which row of the data set this is")),
+    "_response_index_": (
+        Int64,
+        Field(alias="_response_index_", description="Which of the answers to one request this is"),
+    ),
+}
+
+
+def _with_key(model: type[pydantic.BaseModel], key: str, suffix: str) -> type[pydantic.BaseModel]:
+    """Return ``model`` with the field ``key`` besides, unless it has it."""
+    if any((info.alias or name) == key for name, info in model.model_fields.items()):
+        return model
+    return pydantic.create_model(f"{model.__name__}{suffix}", __base__=model, **{key.strip("_"): _KEYS[key]})
+
+
+def _response_model(item: type[pydantic.BaseModel]) -> type[pydantic.BaseModel]:
+    """Return the model of an evaluation's rows, whose responses are ``item``."""
+    keys = {name.strip("_"): _KEYS[name] for name in ("_replication_", "_index_")}
+    responses: Any = (list[item], Field(description="What the service answered"))  # type: ignore[valid-type]
+    return pydantic.create_model(
+        f"{item.__name__}s", __base__=DyffSchemaBaseModel, **keys, responses=responses
+    )
+
+
+def _with_source(full: pa.Schema, schema: object, model: type[pydantic.BaseModel] | None) -> DataSchema:
     return DataSchema(
         arrowSchema=arrow.encode_schema(full),
         dyffSchema=schema if isinstance(schema, DyffDataSchema) else None,
+        jsonSchema=model.model_json_schema() if model is not None else None,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
 from dyff_dagster.schema.base import DyffSchemaBaseModel, closest
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.types import Int64, list_
+from dyff_dagster.schema.types import FixedWidth, list_
 
 __all__ = [
     "NAMED_SCHEMAS",
@@ -66,11 +66,15 @@ class Tokens(DyffSchemaBaseModel):
     tokens: list[str] = Field(description="The pieces of the text, in order")
 
 
+Position = Annotated[int, FixedWidth("int64"), Field(ge=0, le=2**63 - 1)]
+"""A place within a text, from 0."""
+
+
 class TaggedSpan(DyffSchemaBaseModel):
     """A stretch of a text, with a tag."""
 
-    start: Int64 = Field(description="Position of the first character, from 0")
-    end: Int64 = Field(description="Position after the last character")
+    start: Position = Field(description="Position of the first character, from 0")
+    end: Position = Field(description="Position after the last character")
     tag: str = Field(description="What the stretch is marked as")
 
 
@@ -95,7 +99,11 @@ class Media(DyffSchemaBaseModel):
 
 
 def embedding(element_type: Any, size: int) -> type[DyffSchemaBaseModel]:
-    """Return a model of one field, ``embedding``: ``size`` numbers of ``element_type`` (``float32()``)."""
+    """Return a model of one field, ``embedding``: ``size`` numbers of ``element_type`` (``float32()``).
+
+    Raises:
+        ListSizeError: ``size`` is less than one.
+    """
     return pydantic.create_model(
         "Embedding",
         __base__=DyffSchemaBaseModel,

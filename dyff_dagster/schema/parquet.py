@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.filters import FilterError, filter_expression
 
 if TYPE_CHECKING:
     import pyarrow.dataset
@@ -38,14 +39,6 @@ class DatasetPathError(DyffError):
     def __init__(self, path: str, problem: str) -> None:
         self.path, self.problem = path, problem
         super().__init__(f"no data set can be read at {path}: {problem}")
-
-
-class FilterError(DyffError):
-    """A filter that does not fit the data set; ``field`` is the filter's, ``problem`` says why."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        self.field, self.problem = field, problem
-        super().__init__(f"the filter on field '{field}' cannot be applied: {problem}")
 
 
 class RowsError(DyffError):
@@ -93,7 +86,8 @@ def open_dataset(
     """Open the directory of Parquet files at ``path``; nothing is read but names and one file's footer.
 
     ``*.parquet`` files at any depth belong to it, hive partitioned (``key=value`` directories), except
-    under names that begin with a dot. ``filters`` must all hold for a row to be read. ``schema`` replaces
+    under names that begin with a dot. ``filters`` must all hold for a row to be read (see
+    ``schema.filters``). ``schema`` replaces
     the schema of the first file.
 
     Raises:
@@ -119,7 +113,7 @@ def open_dataset(
     factory = ds.FileSystemDatasetFactory(fs, files, ds.ParquetFileFormat(), options)
     dataset = factory.finish(schema) if schema is not None else factory.finish()
     for condition in filters or ():
-        dataset = dataset.filter(_expression(condition, dataset.schema))
+        dataset = dataset.filter(filter_expression(condition, dataset.schema))
     return dataset
 
 
@@ -155,27 +149,6 @@ def _hive(files: Sequence[str], base: str, schema: pa.Schema | None) -> pyarrow.
         inferred = pa.int64() if numbers and not (key.startswith("_") and key != "_index_") else pa.string()
         fields.append(pa.field(key, declared or inferred))
     return ds.HivePartitioning(pa.schema(fields))
-
-
-_RELATIONS = ("==", "!=", "<", "<=", ">", ">=")
-
-
-def _expression(condition: DatasetFilter, schema: pa.Schema) -> pyarrow.dataset.Expression:
-    import pyarrow.compute as pc
-
-    if condition.field not in schema.names:
-        raise FilterError(condition.field, "there are only " + ", ".join(schema.names))
-    if condition.relation not in _RELATIONS:
-        raise FilterError(condition.field, f"'{condition.relation}' is none of {' '.join(_RELATIONS)}")
-    kind = schema.field(condition.field).type
-    try:
-        value = pa.scalar(condition.value).cast(kind)
-    except pa.ArrowException:
-        raise FilterError(condition.field, f"its value cannot be read as {kind}") from None
-    operators = {"==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal"}
-    operators |= {">": "greater", ">=": "greater_equal"}
-    compare = getattr(pc, operators[condition.relation])
-    return typing.cast("pyarrow.dataset.Expression", compare(pc.field(condition.field), value))
 
 
 def write_dataset(

@@ -17,7 +17,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from dyff_dagster.schema.errors import DyffError
+
 __all__ = [
+    "BEYOND_FLOAT32",
     "FixedWidth",
     "Float32",
     "Float64",
@@ -25,6 +28,7 @@ __all__ = [
     "Int16",
     "Int32",
     "Int64",
+    "ListSizeError",
     "UInt8",
     "UInt16",
     "UInt32",
@@ -50,12 +54,23 @@ class FixedWidth:
     name: str
 
 
+class ListSizeError(DyffError):
+    """A fixed length that no list can have; ``size`` is it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(
+            f"a list of fixed length has at least one item, and not {size}: leave the length out"
+        )
+
+
+BEYOND_FLOAT32 = "is beyond the range of a 32-bit float"
 _FLOAT32_MAX = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 
 
 def _fits_float32(value: float) -> float:
     if math.isfinite(value) and abs(value) > _FLOAT32_MAX:
-        raise ValueError("the number is beyond the range of a 32-bit float")
+        raise ValueError(f"the number {BEYOND_FLOAT32}")
     return value
 
 
@@ -116,9 +131,15 @@ def float64(**constraints: Any) -> Any:
 
 
 def list_(item: Any, list_size: int | None = None) -> Any:
-    """Return a list type of ``item``; with ``list_size``, one of exactly that many items."""
+    """Return a list type of ``item``; with ``list_size``, one of exactly that many items.
+
+    Raises:
+        ListSizeError: ``list_size`` is less than one.
+    """
     if list_size is None:
         return list[item]
+    if list_size < 1:
+        raise ListSizeError(list_size)
     return Annotated[list[item], Field(min_length=list_size, max_length=list_size)]
 
 

@@ -9,15 +9,18 @@ never half of one.
 from __future__ import annotations
 
 from dyff_dagster.store.commits import Commit
+from dyff_dagster.store.differences import Change, changes, unified_diff
 from dyff_dagster.store.digests import FileDigest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns_of
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
+from dyff_dagster.store.revisions import RecordedRevision, Revisions
 from dyff_dagster.store.store import Draft, Store
 
 __all__ = [
+    "Change",
     "Column",
     "Commit",
     "CommitConflict",
@@ -28,10 +31,14 @@ __all__ = [
     "FileDigest",
     "Inputs",
     "Progress",
+    "RecordedRevision",
+    "Revisions",
     "Score",
     "Store",
     "StoreError",
+    "changes",
     "columns_of",
     "local_path",
     "no_progress",
+    "unified_diff",
 ]

@@ -26,6 +26,9 @@ class Score:
         low: Lower bound of its 95 % interval, or None where there is none.
         high: Upper bound of the same interval.
         n: How many independent observations it rests on.
+        title: What to head it with, where its method declares that.
+        unit: Its unit of measure, where the method declares one.
+        format: Python format of ``quantity`` (and ``unit``), where the method declares one.
     """
 
     name: str
@@ -33,12 +36,27 @@ class Score:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    title: str | None = None
+    unit: str | None = None
+    format: str | None = None
 
     def __str__(self) -> str:
-        text = f"{self.name} {self.value:.3f}"
+        text = f"{self.label} {self.shown(self.value)}"
         if self.low is not None and self.high is not None:
-            text += f" [{self.low:.3f}, {self.high:.3f}]"
+            text += f" [{self.shown(self.low)}, {self.shown(self.high)}]"
         return text + (f" n={self.n}" if self.n is not None else "")
+
+    @property
+    def label(self) -> str:
+        """What people call it: its title, else its name."""
+        return self.title or self.name
+
+    def shown(self, number: float, digits: int = 3) -> str:
+        """``number`` as its method wants it shown, else with so many ``digits``; NaN as ``nan``."""
+        if self.format is None or not math.isfinite(number):
+            return f"{number:.{digits}f}"
+        text = self.format.format(quantity=number, unit=self.unit or "").rstrip()
+        return f"{text} {self.unit}" if self.unit and "{unit" not in self.format else text
 
 
 @dataclass(frozen=True)

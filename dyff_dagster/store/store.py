@@ -5,6 +5,7 @@ Layout, as CONTRACT fixes it::
     ROOT/ID/.dyff/versions/DATA_VERSION/   one committed version; nothing in it ever changes
     ROOT/ID/.dyff/commits/00000001.json    the commits, in order; the highest number is the current one
     ROOT/ID/.dyff/commit.json              a copy of the current one, for other tools
+    ROOT/ID/.dyff/revisions/00000001.json  what the entity said, each time that it said something else
     ROOT/ID/...                            the current version's files and .KIND.json, for other tools
 
 A commit is made by exclusive creation of the next number: of two writers one succeeds, and the other is
@@ -29,18 +30,20 @@ from upath import UPath
 
 from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
-from dyff_dagster.schema.statuses import success_status
 from dyff_dagster.store.commits import Commit
 from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_links, tree_digest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
 from dyff_dagster.store.filesystem import local_path, open_filesystem
 from dyff_dagster.store.inputs import Inputs
+from dyff_dagster.store.revisions import Revisions, current_user, wire_form
 
 _FILES = ".files.json"
 """Written last into a version: a version without it is not there."""
 
-_OWN = ("versions", "commits", "commit.json", "drafts", "lock", "parts", "sessions")
+_OWN = (
+    "versions", "commits", "commit.json", "drafts", "lock", "parts", "sessions", "revisions", "history.json"
+)  # fmt: skip
 """Names under ``.dyff`` that an artifact may not use: they are the store's and its users' own."""
 
 
@@ -49,6 +52,9 @@ class Store:
 
     Args:
         root: A local directory or an fsspec URL (``s3://bucket/prefix``). It need not exist yet.
+
+    Attributes:
+        revisions: What its entities said, each time that they said something else.
 
     Raises:
         StoreError: The root is a file, a URL of no kind that is known, or needs a package that is not installed.
@@ -73,6 +79,7 @@ class Store:
         if self.root.protocol in ("", "file", "local"):
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
+        self.revisions = Revisions(self._files, self.root)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -299,17 +306,16 @@ class Store:
             facts=facts,
             path=self.working(entity.id) / "versions" / directory,
         )
-        first = self.entity_json(entity.id) if numbers else None
-        resource = json.loads(entity.model_dump_json())
-        resource["creationTime"] = (first or {}).get("creationTime") or now.isoformat()
-        resource["status"] = success_status(entity.kind)
-        resource["reason"] = None
-        record = json.dumps({**commit.to_json(), "resource": resource}, indent=1, sort_keys=True).encode()
+        resource = wire_form(entity, self.entity_json(entity.id), now)
+        said = {**commit.to_json(), "resource": resource, "by": current_user()}
+        record = json.dumps(said, indent=1, sort_keys=True).encode()
+        self.revisions.catch_up(entity.id)
         try:
             self._files.create(self._commit_path(entity.id, sequence), record)
         except FileExistsError as error:
             raise CommitConflict(entity.id, sequence) from error
         self._publish(commit, record)
+        self.revisions.catch_up(entity.id)
         return commit
 
     def _publish(self, commit: Commit, record: bytes) -> None:

@@ -400,11 +400,12 @@ def test_audit_waits_for_what_meets_its_requirements(tmp_path: Path) -> None:
         "requirements: [{dataset: rows, rubric: counting}]\n"
     )
     method = METHOD + "annotations: {dyff-dagster/rubric: counting}\n"
-    unscoped = MEASUREMENT.replace("id: counted", "id: unscoped").replace(
-        "scope: {evaluation: run, inferenceService: service, dataset: rows}\n", ""
-    )
-    documents = (MODEL, SERVICE, DATASET, EVALUATION, MODULE, method, MEASUREMENT, unscoped, procedure, audit)
-    catalog = Catalog.load(write(tmp_path, *documents))
+    documents = (MODEL, SERVICE, DATASET, EVALUATION, MODULE, method, MEASUREMENT, procedure, audit)
+    folder = write(tmp_path, *documents)
+    # In the wire form a scope may say nothing, and then the one evaluation among the inputs says it.
+    unscoped = json.loads(Catalog.load(folder).get("counted").model_dump_json())
+    (folder / "unscoped.json").write_text(json.dumps({**unscoped, "id": "unscoped", "scope": {}}))
+    catalog = Catalog.load(folder)
 
     assert catalog.get("audit").dependencies() == ["procedure", "service"]
     assert catalog.upstream("audit") == ("procedure", "service", "counted", "unscoped")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dyff_dagster.schema.adapters import (
     AdapterConfigurationError,
     AdapterError,
-    FileUploadError,
     create_adapter,
     create_pipeline,
 )
@@ -186,6 +185,18 @@ def test_map_may_change_how_many_elements_there_are() -> None:
     explode = {"kind": "ExplodeCollections", "configuration": {"collections": ["n"]}}
     configuration = {"collections": ["c"], "adapter": explode}
     assert adapt("Map", configuration, {"c": [{"n": [1, 2]}, {"n": []}]}) == [{"c": [{"n": 1}, {"n": 2}]}]
+
+
+def test_map_makes_objects_of_elements_that_are_none() -> None:
+    transform = {"kind": "TransformJSON", "configuration": {"text": "$"}}
+    drop = {"kind": "Drop", "configuration": {"fields": ["x"]}}
+    pipeline = {"kind": "Pipeline", "configuration": {"adapters": [transform, drop]}}
+    for adapter in (transform, pipeline):
+        assert adapt("Map", {"collections": ["c"], "adapter": adapter}, {"c": ["a", 1]}) == [
+            {"c": [{"text": "a"}, {"text": 1}]}
+        ]
+    error = failure("Map", {"collections": ["c"], "adapter": drop}, {"c": [SECRET]})
+    assert "field 'c[0]' is a string, not an object" in str(error)
 
 
 def test_map_says_which_element_failed() -> None:
@@ -445,11 +456,6 @@ def test_adapter_has_kind_and_configuration_only() -> None:
         create_adapter({"kind": "Drop", "config": {"fields": []}})
 
 
-def test_file_upload_says_that_it_cannot_be_had_yet() -> None:
-    with pytest.raises(FileUploadError, match="not supported yet"):
-        create_pipeline([SchemaAdapter(kind="FileUpload", configuration={"field": "$.a"})])
-
-
 def test_path_that_is_none_is_refused() -> None:
     with pytest.raises(JSONPathError):
         Path("$.[")
@@ -466,15 +472,15 @@ DOCUMENTS = st.recursive(
     max_leaves=12,
 )
 STEPS = st.sampled_from(
-    [".a", ".b", "['a']", "['c d']", '["b"]', "[0]", "[1]", "['0']", "['ä']", "['parent']"]
+    [".a", ".b", "['a']", "['c d']", '["b"]', "[0]", "[1]", "['0']", "['ä']", "['parent']", "[*]"]
 )
 
 
 @given(DOCUMENTS, st.lists(STEPS, max_size=4))
-def test_plain_path_finds_what_the_library_finds(document: Any, steps: list[str]) -> None:
+def test_compiled_path_finds_what_the_library_finds(document: Any, steps: list[str]) -> None:
     text = "$" + "".join(steps)
     path = Path(text)
-    assert path._get is not None
+    assert path.steps is not None or "[*]" in steps
     expected = [match.value for match in jsonpath_ng.parse(text).find(document)]
     assert path.find(document) == expected
     if len(expected) == 1:

@@ -1,0 +1,147 @@
+"""Labels and annotations in the JSON Schema of manifests: which there are, on which kind, with which values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from dyff_dagster.catalog.annotations import _RULES
+from dyff_dagster.schema.annotations import PREFIX
+from dyff_dagster.schema.resources import LABEL_KEY_PATTERN
+from dyff_dagster.store.revisions import RECORDED
+
+JsonSchema = dict[str, Any]
+
+_TEXT: JsonSchema = {"type": ["string", "number", "boolean"]}
+_JSON: JsonSchema = {"type": "string"}
+_TRUTH: JsonSchema = {"enum": [True, False, "true", "false"]}
+_AMOUNT: JsonSchema = {
+    "type": ["number", "string"],
+    "minimum": 0,
+    "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)$",
+}
+_COUNT: JsonSchema = {"type": ["integer", "string"], "minimum": 0, "pattern": r"^[0-9]+$"}
+_OWN_KEY = rf"^(?!{PREFIX})(?!([^/]+\.)?dyff\.io/)" + LABEL_KEY_PATTERN.removeprefix("^")
+"""A key that is neither this project's nor the platform's."""
+
+_LABEL_VALUE: JsonSchema = {
+    "type": ["string", "number", "boolean", "null"],
+    "maxLength": 63,
+    "pattern": r"^([a-z0-9A-Z]([-_.a-z0-9A-Z]{0,61}[a-z0-9A-Z])?)?$",
+}
+
+
+class _Annotation(NamedTuple):
+    description: str
+    value: JsonSchema
+
+
+_KNOWN: dict[str, _Annotation] = {
+    "automation": _Annotation(
+        "When the asset is computed by itself: manual (never, the default), eager, or a cron line",
+        {"anyOf": [{"enum": ["manual", "eager"]}, {"type": "string", "pattern": r"^\s*\S+(\s+\S+){4}\s*$"}]},
+    ),
+    "checks": _Annotation(
+        "What must hold of the scores, as in: accuracy >= 0.9; lower(accuracy) >= 0.8", {"type": "string"}
+    ),
+    "blocking": _Annotation("true: a check that fails blocks what is downstream", _TRUTH),
+    "files": _Annotation("Directory of the files, relative to this manifest", _TEXT),
+    "withhold": _Annotation(
+        "Names of the fields that no service may see, comma separated; '' for none", _TEXT
+    ),
+    "from": _Annotation("ID of the DataSource or Evaluation that the Dataset is made from", _TEXT),
+    "ingest": _Annotation(
+        "How to read what `from` names: archives and steps as a JSON object, or an Evaluation's output view",
+        _TEXT,
+    ),
+    "rubric": _Annotation("The rubric that the Method implements, where Audits ask for one", _TEXT),
+    "max-failed-rows": _Annotation(
+        "How many answers may be missing: a count, or a fraction. Default 0", _AMOUNT
+    ),
+    "accept": _Annotation("Classes of errors that are taken as answers, comma separated", _TEXT),
+    "reuse": _Annotation("true: answers of other Evaluations to the same requests are taken over", _TRUTH),
+    "max-requests": _Annotation("After how many requests to stop", _COUNT),
+    "max-cost": _Annotation("After which cost to stop", _AMOUNT),
+    "max-seconds": _Annotation("After how many seconds to stop", _AMOUNT),
+    "headers": _Annotation(
+        "Headers of every request: a JSON object of texts, in which ${NAME} is taken from the environment",
+        _JSON,
+    ),
+    "prices": _Annotation("What answers cost, as a JSON object", _JSON),
+    "answer-rules": _Annotation("How replies are told apart, as JSON", _JSON),
+    "isolation": _Annotation("Where the method runs", {"enum": ["process", "pod"]}),
+}
+_RECORDED = _Annotation("What the store recorded of the Revision", _TEXT)
+
+
+def labels_schema() -> JsonSchema:
+    """Labels, as a mapping or as a list of ``key`` and ``value``."""
+    return {
+        "description": "Identifying attributes that mean something to you; they become tags in Dagster",
+        "anyOf": [
+            {
+                "type": "object",
+                "patternProperties": {
+                    _without_own(LABEL_KEY_PATTERN): _LABEL_VALUE,
+                },
+                "additionalProperties": False,
+            },
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "key": {"type": "string", "pattern": _without_own(LABEL_KEY_PATTERN)},
+                        "value": {**_LABEL_VALUE, "type": ["string", "null"]},
+                    },
+                    "required": ["key"],
+                    "additionalProperties": False,
+                },
+            },
+        ],
+    }
+
+
+def annotations_schema(kind: str) -> JsonSchema:
+    """The annotations of an entity of ``kind``, as a mapping or as a list of ``key`` and ``value``."""
+    names = annotation_names(kind)
+    return {
+        "description": "What the fields cannot say; this project's own begin with dyff-dagster/",
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    PREFIX + name: {"description": known.description, **known.value}
+                    for name, known in ((name, _KNOWN.get(name, _RECORDED)) for name in names)
+                },
+                "patternProperties": {_OWN_KEY: _TEXT},
+                "additionalProperties": False,
+            },
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "key": {
+                            "anyOf": [
+                                {"enum": [PREFIX + name for name in names]},
+                                {"type": "string", "pattern": _OWN_KEY},
+                            ]
+                        },
+                        "value": {"type": "string"},
+                    },
+                    "required": ["key", "value"],
+                    "additionalProperties": False,
+                },
+            },
+        ],
+    }
+
+
+def annotation_names(kind: str) -> list[str]:
+    """This project's annotations that may stand on an entity of ``kind``, without the prefix, sorted."""
+    names = [name for name, rule in _RULES.items() if rule.kinds is None or kind in rule.kinds]
+    return sorted([*names, *RECORDED] if kind == "Revision" else names)
+
+
+def _without_own(pattern: str) -> str:
+    return r"^(?!([^/]+\.)?dyff\.io/)" + pattern.removeprefix("^")
