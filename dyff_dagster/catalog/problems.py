@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,10 +85,26 @@ def format_location(location: Iterable[str | int]) -> str:
     return text
 
 
+_MANY = 200
+
+
+def _alike(name: str, names: Sequence[str]) -> list[str]:
+    """Some of very many names, those that begin and end like ``name``.
+
+    Comparing every misspelled id with every other one would take minutes in a large catalog.
+    """
+    backwards = name[::-1]
+
+    def shared(other: str) -> int:
+        return len(commonprefix((name, other))) + len(commonprefix((backwards, other[::-1])))
+
+    return heapq.nlargest(50, names, key=shared)
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the closest known one, or (if few) all that are known."""
     names = list(dict.fromkeys(known))
-    match = closest(name, names)
+    match = closest(name, names if len(names) <= _MANY else _alike(name, names))
     if match is not None:
         return f"did you mean '{match}'?"
     if not names:

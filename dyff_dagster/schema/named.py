@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic
 from pydantic import Field
 
 from dyff_dagster.schema.base import DyffSchemaBaseModel, closest
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.types import FixedWidth, list_
+from dyff_dagster.schema.types import Int64, list_
 
 __all__ = [
     "NAMED_SCHEMAS",
@@ -66,15 +66,11 @@ class Tokens(DyffSchemaBaseModel):
     tokens: list[str] = Field(description="The pieces of the text, in order")
 
 
-Position = Annotated[int, FixedWidth("int64"), Field(ge=0, le=2**63 - 1)]
-"""A place within a text, from 0."""
-
-
 class TaggedSpan(DyffSchemaBaseModel):
     """A stretch of a text, with a tag."""
 
-    start: Position = Field(description="Position of the first character, from 0")
-    end: Position = Field(description="Position after the last character")
+    start: Int64 = Field(ge=0, description="Position of the first character, from 0")
+    end: Int64 = Field(ge=0, description="Position after the last character")
     tag: str = Field(description="What the stretch is marked as")
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic_core import PydanticKnownError, core_schema
 
 from dyff_dagster.schema.errors import DyffError
 
@@ -49,9 +50,37 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FixedWidth:
-    """Marks a number with the name of the Arrow type that it becomes."""
+    """Marks a number with the name of the Arrow type that it becomes, and keeps integers to its range.
+
+    ``low`` and ``high`` are the range. Whatever else is said of a field (``x: Int8 = Field(ge=0)``) narrows it:
+    pydantic by itself would take the one bound for the other.
+    """
 
     name: str
+    low: int | None = None
+    high: int | None = None
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Return pydantic's schema of the number."""
+        schema = handler(source)
+        low, high = self.low, self.high
+        if low is None or high is None:
+            return schema
+        if schema["type"] == "int":
+            narrowed = {"ge": max(schema.get("ge", low), low), "le": min(schema.get("le", high), high)}
+            schema = cast("core_schema.CoreSchema", {**schema, **narrowed})
+
+        def check(value: int) -> int:
+            # A bound that is said later replaces those of the schema.
+            if value < low:
+                raise PydanticKnownError("greater_than_equal", {"ge": low})
+            if value > high:
+                raise PydanticKnownError("less_than_equal", {"le": high})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, schema)
 
 
 class ListSizeError(DyffError):
@@ -77,7 +106,7 @@ def _fits_float32(value: float) -> float:
 def _integer(name: str, low: int, high: int, constraints: dict[str, Any]) -> Any:
     lower = [bound for bound in (constraints.pop("ge", None), low) if bound is not None]
     upper = [bound for bound in (constraints.pop("le", None), high) if bound is not None]
-    return Annotated[int, FixedWidth(name), Field(ge=max(lower), le=min(upper), **constraints)]
+    return Annotated[int, FixedWidth(name, low, high), Field(ge=max(lower), le=min(upper), **constraints)]
 
 
 def int8(**constraints: Any) -> Any:
@@ -143,13 +172,13 @@ def list_(item: Any, list_size: int | None = None) -> Any:
     return Annotated[list[item], Field(min_length=list_size, max_length=list_size)]
 
 
-Int8 = Annotated[int, FixedWidth("int8"), Field(ge=-(2**7), le=2**7 - 1)]
-Int16 = Annotated[int, FixedWidth("int16"), Field(ge=-(2**15), le=2**15 - 1)]
-Int32 = Annotated[int, FixedWidth("int32"), Field(ge=-(2**31), le=2**31 - 1)]
-Int64 = Annotated[int, FixedWidth("int64"), Field(ge=-(2**63), le=2**63 - 1)]
-UInt8 = Annotated[int, FixedWidth("uint8"), Field(ge=0, le=2**8 - 1)]
-UInt16 = Annotated[int, FixedWidth("uint16"), Field(ge=0, le=2**16 - 1)]
-UInt32 = Annotated[int, FixedWidth("uint32"), Field(ge=0, le=2**32 - 1)]
-UInt64 = Annotated[int, FixedWidth("uint64"), Field(ge=0, le=2**64 - 1)]
+Int8 = Annotated[int, FixedWidth("int8", -(2**7), 2**7 - 1)]
+Int16 = Annotated[int, FixedWidth("int16", -(2**15), 2**15 - 1)]
+Int32 = Annotated[int, FixedWidth("int32", -(2**31), 2**31 - 1)]
+Int64 = Annotated[int, FixedWidth("int64", -(2**63), 2**63 - 1)]
+UInt8 = Annotated[int, FixedWidth("uint8", 0, 2**8 - 1)]
+UInt16 = Annotated[int, FixedWidth("uint16", 0, 2**16 - 1)]
+UInt32 = Annotated[int, FixedWidth("uint32", 0, 2**32 - 1)]
+UInt64 = Annotated[int, FixedWidth("uint64", 0, 2**64 - 1)]
 Float32 = Annotated[float, FixedWidth("float32"), AfterValidator(_fits_float32)]
 Float64 = Annotated[float, FixedWidth("float64")]

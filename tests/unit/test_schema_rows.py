@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,8 @@ def test_time_comes_back_as_the_same_moment_in_utc(tmp_path: Path) -> None:
 def test_descriptions_are_in_the_file(tmp_path: Path) -> None:
     write_dataset([], arrow_schema(Everything), tmp_path)
     schema = open_dataset(tmp_path).schema
-    assert schema.equals(arrow_schema(Everything), check_metadata=True)
+    assert schema == arrow_schema(Everything)
+    assert [field.metadata for field in schema] == [field.metadata for field in arrow_schema(Everything)]
     assert schema.field("text").metadata == {b"__doc__": "Ein Text: ä".encode()}
     box = schema.field("boxes").type.value_type
     assert box.field("depth").metadata == {b"__doc__": b"How far away"}
@@ -269,3 +271,31 @@ def test_output_schema_of_a_model_has_a_json_schema_of_its_rows() -> None:
     assert sorted(schema["properties"]) == ["_index_", "_replication_", "responses"]
     (response,) = schema["$defs"].values()
     assert sorted(response["properties"]) == ["_response_index_", "bytes", "format"]
+
+
+class Bounded(DyffSchemaBaseModel):
+    low: types.Int8 = Field(default=0, ge=0)
+    wide: types.UInt8 = Field(default=0, ge=-500, le=500)
+    called: types.int8(ge=-500, lt=5) = 0  # type: ignore[valid-type]
+    item: list[types.Int8] = Field(default_factory=list, max_length=2)
+    maybe: types.Int16 | None = Field(default=None, gt=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"low": -1}, {"low": 128}, {"wide": -1}, {"wide": 256}, {"called": 5}, {"called": -129}),
+        *({"item": [128]}, {"item": [1, 2, 3]}, {"maybe": 0}, {"maybe": 2**15}),
+    ],
+    ids=str,
+)
+def test_bounds_of_a_field_and_of_its_width_both_hold(wrong: dict[str, Any]) -> None:
+    with pytest.raises(pydantic.ValidationError, match=r"should be|should have"):
+        Bounded(**wrong)
+    assert Bounded(low=127, wide=255, called=4, item=[-128], maybe=1)
+
+
+def test_json_schema_has_the_narrower_bounds() -> None:
+    properties = Bounded.model_json_schema()["properties"]
+    assert (properties["low"]["minimum"], properties["low"]["maximum"]) == (0, 127)
+    assert properties["called"]["minimum"] == -128
