@@ -120,7 +120,10 @@ def speed(repeats: int) -> Iterator[Claim]:
         file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
         python = str(reference_python(REFERENCE))
         with subprocess.Popen(
-            [python, str(WORKER), str(file), str(TIMES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(WORKER), str(file), str(TIMES)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as worker:
             for what, (pipeline, target) in CASES.items():
                 seconds = compare(

@@ -148,6 +148,12 @@ _WITHOUT_EFFECT = frozenset(
 """Annotations that are checked and kept and that nothing in this release acts on."""
 
 
+def names_on(kind: str) -> list[str]:
+    """This project's annotations that may stand on an entity of ``kind``, without the prefix, sorted."""
+    names = [name for name, rule in _RULES.items() if rule.kinds is None or kind in rule.kinds]
+    return sorted([*names, *RECORDED] if kind == "Revision" else names)
+
+
 def withheld_fields(value: str) -> list[str]:
     """The field names of a ``withhold`` annotation; an empty value withholds nothing."""
     return [name.strip() for name in value.split(",") if name.strip()]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster.catalog.problems import Origin, Problem
 from dyff_dagster.schema.canonical import spec_digest
 from dyff_dagster.schema.platform import Documentation, DyffEntity
+from dyff_dagster.store.held import held_parts, with_held
 
 if TYPE_CHECKING:
     from dyff_dagster.catalog.catalog import Catalog
@@ -19,7 +21,8 @@ class Description:
     """An entity, where it is written down, and what it has to do with others.
 
     ``upstream`` and ``downstream`` hold ids and kinds. ``spec_digest`` is the SHA-256 of what can change the
-    entity's result (see :func:`dyff_dagster.schema.canonical.spec_digest`).
+    entity's result (see :func:`dyff_dagster.schema.canonical.spec_digest`). ``held`` is what the entity holds
+    for dyff-schema 0.46, in the shape of the wire form (see ``store.held``).
     """
 
     entity: DyffEntity
@@ -29,6 +32,7 @@ class Description:
     documentation: Documentation | None
     warnings: tuple[Problem, ...]
     spec_digest: str
+    held: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
@@ -41,8 +45,16 @@ class Description:
         """All annotations by key, as they are written: nothing is taken from the environment."""
         return {annotation.key: annotation.value for annotation in self.entity.annotations}
 
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The wire form, with what is held for 0.46 in its place."""
+        return with_held(self.entity.model_dump(mode="json"), self.held)
+
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON. ``entity`` is the wire form; ``path`` and ``line`` are None in Python."""
+        """Everything as JSON; ``path`` and ``line`` are None in Python.
+
+        ``entity`` is the wire form of the page, which any reader of entities takes; ``held`` is beside it.
+        """
         path: Path | None = self.origin.path
         return {
             "id": self.entity.id,
@@ -64,6 +76,7 @@ class Description:
             ],
             "spec_digest": self.spec_digest,
             "entity": self.entity.model_dump(mode="json"),
+            "held": dict(self.held),
         }
 
 
@@ -85,4 +98,5 @@ def describe(catalog: Catalog, entity_id: str) -> Description:
         documentation=catalog.documentation.get(entity_id),
         warnings=tuple(problem for problem in catalog.warnings if problem.entity_id == entity_id),
         spec_digest=spec_digest(entity),
+        held=held_parts(entity),
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dyff_dagster.catalog.annotations import _RULES
+from dyff_dagster.catalog.annotations import names_on
 from dyff_dagster.schema.annotations import PREFIX
 from dyff_dagster.schema.resources import LABEL_KEY_PATTERN
-from dyff_dagster.store.revisions import RECORDED
 
 JsonSchema = dict[str, Any]
 
@@ -103,7 +102,7 @@ def labels_schema() -> JsonSchema:
 
 def annotations_schema(kind: str) -> JsonSchema:
     """The annotations of an entity of ``kind``, as a mapping or as a list of ``key`` and ``value``."""
-    names = annotation_names(kind)
+    names = names_on(kind)
     return {
         "description": "What the fields cannot say; this project's own begin with dyff-dagster/",
         "anyOf": [
@@ -135,12 +134,6 @@ def annotations_schema(kind: str) -> JsonSchema:
             },
         ],
     }
-
-
-def annotation_names(kind: str) -> list[str]:
-    """This project's annotations that may stand on an entity of ``kind``, without the prefix, sorted."""
-    names = [name for name, rule in _RULES.items() if rule.kinds is None or kind in rule.kinds]
-    return sorted([*names, *RECORDED] if kind == "Revision" else names)
 
 
 def _without_own(pattern: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,25 +85,13 @@ def format_location(location: Iterable[str | int]) -> str:
     return text
 
 
-_MANY = 200
-
-
-def _alike(name: str, names: Sequence[str]) -> list[str]:
-    """Some of very many names, those that begin and end like ``name``.
-
-    Comparing every misspelled id with every other one would take minutes in a large catalog.
-    """
-    backwards = name[::-1]
-
-    def shared(other: str) -> int:
-        return len(commonprefix((name, other))) + len(commonprefix((backwards, other[::-1])))
-
-    return heapq.nlargest(50, names, key=shared)
-
-
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the closest known one, or (if few) all that are known."""
-    names = list(dict.fromkeys(known))
+    return _suggestion(name, tuple(dict.fromkeys(known)))
+
+
+@lru_cache(maxsize=128)
+def _suggestion(name: str, names: tuple[str, ...]) -> str:
     match = closest(name, names if len(names) <= _MANY else _alike(name, names))
     if match is not None:
         return f"did you mean '{match}'?"
@@ -112,3 +100,33 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if len(names) <= 12:
         return "known: " + ", ".join(names)
     return f"none of the {len(names)} known names is like it"
+
+
+_MANY = 200
+_AROUND = 25
+
+
+def _alike(name: str, names: tuple[str, ...]) -> list[str]:
+    """Some of very many names, those that stand next to ``name`` by their beginning or by their end.
+
+    A generator that misspells thousands of ids would otherwise have each compared with all the others,
+    which takes minutes.
+    """
+    forwards, backwards = _sorted_both_ways(names)
+    mirrored = [other[::-1] for other in _around(backwards, name[::-1])]
+    return list(dict.fromkeys(_around(forwards, name) + mirrored))
+
+
+@lru_cache(maxsize=16)
+def _sorted_both_ways(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    return sorted(names), sorted(name[::-1] for name in names)
+
+
+def _around(ordered: list[str], name: str) -> list[str]:
+    at = bisect_left(ordered, name)
+    return ordered[max(0, at - _AROUND) : at + _AROUND]
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the longest beginning that two texts share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -89,7 +89,7 @@ def _print_description(description: Description) -> None:
         line = Text(f"{name:<13}", style="bold")
         line.append(value, style="not bold")
         console.print(line, soft_wrap=True)
-    wire = description.entity.model_dump(mode="json")
+    wire = description.whole
     wire = {name: wire.pop(name) for name in ("kind", "id", "account")} | wire
     text = yaml.safe_dump(wire, sort_keys=False, allow_unicode=True, width=100)
     click.echo()

@@ -79,7 +79,7 @@ def _list(revisions: Sequence[RecordedRevision], as_json: bool) -> None:
 
     befores = [None, *revisions[:-1]]
     changed = [
-        None if before is None else [change.field for change in changes(before.entity, revision.entity)]
+        None if before is None else [change.field for change in changes(before.whole, revision.whole)]
         for before, revision in zip(befores, revisions, strict=True)
     ]
     if as_json:
@@ -131,8 +131,8 @@ def _compare(
     from dyff_dagster.store import changes, unified_diff
 
     lines = unified_diff(
-        old.entity,
-        new.entity,
+        old.whole,
+        new.whole,
         f"{old.entity_id} revision {old.number}",
         f"{new.entity_id} revision {new.number}",
     )
@@ -140,7 +140,7 @@ def _compare(
         found = {
             "old": _to_json(old),
             "new": _to_json(new),
-            "changed": [vars(change) for change in changes(old.entity, new.entity)],
+            "changed": [vars(change) for change in changes(old.whole, new.whole)],
             "diff": lines,
         }
         click.echo(json.dumps(found, indent=1))

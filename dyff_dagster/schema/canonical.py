@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from dyff_dagster.schema.annotations import result_annotations
 from dyff_dagster.schema.base import Annotation, DyffEntity
+from dyff_dagster.schema.data import DataSchema
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.evaluations import EvaluationBase
 from dyff_dagster.schema.newer import computing_fields
@@ -102,6 +103,8 @@ _LEFT_OUT: tuple[tuple[type[pydantic.BaseModel], frozenset[str]], ...] = (
     (EvaluationBase, frozenset({"workersPerReplica"})),
     (InferenceSessionBase, frozenset({"replicas", "useSpotPods", "expires", "accelerator"})),
     (InferenceServiceRunner, frozenset({"accelerator"})),
+    # It says again what the Arrow schema says, in the words of the pydantic that is installed.
+    (DataSchema, frozenset({"jsonSchema"})),
 )
 
 

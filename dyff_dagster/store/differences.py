@@ -71,8 +71,9 @@ def _said(value: Any) -> Any:
 def readable(resource: Mapping[str, Any]) -> dict[str, Any]:
     """An entity's specification as a person reads it, in a stable order of fields.
 
-    Arrow schemas are shown as types, annotations as a mapping, and headers whose value may be a secret
-    that somebody wrote into a manifest are not shown (``${NAME}`` is shown, and never resolved).
+    Arrow schemas are shown as types, annotations as a mapping, and headers and environment variables whose
+    value may be a secret that somebody wrote into a manifest are not shown (``${NAME}`` is shown, and never
+    resolved).
     """
     said = specification(resource)
     if "annotations" in said:
@@ -93,10 +94,11 @@ def _annotation(key: str, value: str) -> Any:
         headers = None
     if not isinstance(headers, dict):
         return "(not shown)"
-    return {
-        name: text if isinstance(text, str) and ("${" in text or not _SECRET.search(name)) else "(not shown)"
-        for name, text in headers.items()
-    }
+    return {name: _unless_secret(name, text) for name, text in headers.items()}
+
+
+def _unless_secret(name: str, text: Any) -> Any:
+    return text if isinstance(text, str) and ("${" in text or not _SECRET.search(name)) else "(not shown)"
 
 
 def _ordered(value: Any) -> Any:
@@ -108,6 +110,9 @@ def _ordered(value: Any) -> Any:
     for name in sorted(value):
         if name == "arrowSchema" and isinstance(value[name], str):
             found.update(_schema(value[name]))
+        elif name == "value" and _SECRET.search(str(value.get("name", ""))) and value.keys() == {"name", "value"}:
+            # A variable in the environment of a runner (dyff-schema 0.46).
+            found[name] = _unless_secret(str(value["name"]), value[name])
         else:
             found[name] = _ordered(value[name])
     return found

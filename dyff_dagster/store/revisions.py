@@ -17,7 +17,7 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +30,14 @@ from dyff_dagster.schema.statuses import success_status
 from dyff_dagster.store.differences import specification
 from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.filesystem import Filesystem
+from dyff_dagster.store.held import held_parts, with_held
 
-RECORDED = ("number", "user", "run", "commit", "commits-seen")
+HELD = "held"
+"""Name of the annotation with what the entity holds for dyff-schema 0.46, as JSON; only where there is some."""
+
+_OCCASION = ("number", "user", "run", "commit", "commits-seen")
+
+RECORDED = (*_OCCASION, HELD)
 """Names of a Revision's annotations, without the prefix: who, and on which occasion (see RecordedRevision)."""
 
 _LONGEST_NAME = 200
@@ -51,6 +57,7 @@ class RecordedRevision:
             is the commit of what was computed from it. May be empty.
         seen: How many commits the entity itself had by then.
         entity: The entity in its wire form, with the creationTime that it got when it was first recorded.
+        held: What it holds for dyff-schema 0.46 (see ``store.held``); empty for most.
     """
 
     entity_id: str
@@ -61,6 +68,12 @@ class RecordedRevision:
     commit: str
     seen: int
     entity: Mapping[str, Any]
+    held: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The entity with what it holds for 0.46 in its place: what two revisions are compared by."""
+        return with_held(self.entity, self.held)
 
     @property
     def id(self) -> str:
@@ -69,17 +82,18 @@ class RecordedRevision:
 
     def to_json(self) -> dict[str, Any]:
         """The platform's Revision, in its wire form. Who and why are annotations: the page has no field for it."""
-        said = (self.number, self.user, self.run_id, self.commit, self.seen)
+        said: dict[str, object] = dict(
+            zip(_OCCASION, (self.number, self.user, self.run_id, self.commit, self.seen), strict=True)
+        )
+        if self.held:
+            said[HELD] = json.dumps(self.held, sort_keys=True)
         return {
             "schemaVersion": "0.1",
             "kind": "Revision",
             "id": self.id,
             "account": self.entity["account"],
             "labels": {},
-            "annotations": [
-                {"key": PREFIX + name, "value": str(value)}
-                for name, value in zip(RECORDED, said, strict=True)
-            ],
+            "annotations": [{"key": PREFIX + name, "value": str(value)} for name, value in said.items()],
             "status": success_status("Revision"),
             "reason": None,
             "creationTime": self.created.isoformat(),
@@ -110,6 +124,7 @@ class RecordedRevision:
                 commit=said["commit"],
                 seen=int(said["commits-seen"]),
                 entity=data["entity"],
+                held=dict(json.loads(said.get(HELD, "{}"))),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
@@ -118,8 +133,8 @@ class RecordedRevision:
             ) from error
 
     def revision(self) -> Revision:
-        """As the platform's type."""
-        return Revision.model_validate(self.to_json())
+        """As the platform's type, which holds what the entity held."""
+        return Revision.model_validate({**self.to_json(), "entity": self.whole})
 
 
 class Revisions:
@@ -172,7 +187,8 @@ class Revisions:
             latest = self._latest(entity.id)
             now = datetime.now(UTC)
             resource = wire_form(entity, latest.entity if latest else None, now)
-            if latest is not None and specification(latest.entity) == specification(resource):
+            held = held_parts(entity)
+            if latest is not None and specification(latest.whole) == specification(with_held(resource, held)):
                 return latest
             made = RecordedRevision(
                 entity_id=entity.id,
@@ -183,6 +199,7 @@ class Revisions:
                 commit=commit,
                 seen=seen,
                 entity=resource,
+                held=held,
             )
             with contextlib.suppress(FileExistsError):  # another writer was first: look again
                 self._create(made)
@@ -201,18 +218,18 @@ class Revisions:
         Looks at the newest commits only, as far back as they differ from ``latest``: usually at one.
         """
         found: list[dict[str, Any]] = []
-        known = None if latest is None else specification(latest.entity)
+        known = None if latest is None else specification(latest.whole)
         for number in reversed(self._commit_numbers(entity_id)):
             if latest is not None and number <= latest.seen:
                 break
             record = self._read_commit(entity_id, number)
-            if specification(record["resource"]) == known:
+            if _specification_of(record) == known:
                 break
             found.append(record)
         revisions: list[RecordedRevision] = []
         number = 0 if latest is None else latest.number
         for record in reversed(found):
-            if (said := specification(record["resource"])) == known:
+            if (said := _specification_of(record)) == known:
                 continue
             known = said
             number += 1
@@ -226,6 +243,7 @@ class Revisions:
                     commit=f"{entity_id}/{record['sequence']}",
                     seen=record["sequence"],
                     entity=record["resource"],
+                    held=record.get("held", {}),
                 )
             )
         return revisions
@@ -279,6 +297,11 @@ class Revisions:
 
     def _commit_numbers(self, entity_id: str) -> list[int]:
         return _numbers_in(self._files, self._directory(entity_id) / "commits")
+
+
+def _specification_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the author of a commit's entity said."""
+    return specification(with_held(record["resource"], record.get("held", {})))
 
 
 def wire_form(entity: DyffEntity, before: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:

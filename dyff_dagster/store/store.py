@@ -35,6 +35,7 @@ from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refu
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
 from dyff_dagster.store.filesystem import local_path, open_filesystem
+from dyff_dagster.store.held import held_parts
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.revisions import Revisions, current_user, wire_form
 
@@ -308,6 +309,8 @@ class Store:
         )
         resource = wire_form(entity, self.entity_json(entity.id), now)
         said = {**commit.to_json(), "resource": resource, "by": current_user()}
+        if held := held_parts(entity):
+            said["held"] = held
         record = json.dumps(said, indent=1, sort_keys=True).encode()
         self.revisions.catch_up(entity.id)
         try:

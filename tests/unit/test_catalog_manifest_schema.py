@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from dyff_dagster.catalog import Catalog, CatalogError
-from dyff_dagster.catalog.manifest_annotations import annotation_names
+from dyff_dagster.catalog.annotations import names_on
 from dyff_dagster.catalog.manifest_schema import manifest_schema
 from dyff_dagster.catalog.manifest_values import ARROW_TYPE
 from dyff_dagster.catalog.new_manifest import MANIFEST_KINDS, new_manifest
@@ -394,9 +394,9 @@ def test_every_annotation_is_listed_with_its_description_on_its_kinds(schema: di
         if kind == "Documentation":
             continue
         mapping = schema["$defs"][f"{kind}Manifest"]["properties"]["annotations"]["anyOf"][0]
-        assert sorted(mapping["properties"]) == [PREFIX + name for name in annotation_names(kind)]
+        assert sorted(mapping["properties"]) == [PREFIX + name for name in names_on(kind)]
         assert all(described["description"] for described in mapping["properties"].values())
-        seen.update(annotation_names(kind))
+        seen.update(names_on(kind))
     assert seen - set(RECORDED) == set(ANNOTATIONS)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from dyff_dagster.catalog import Catalog, CatalogError
+from dyff_dagster.catalog.problems import suggestion
 from tests.unit.test_catalog_manifests import (
     ALL,
     DATASET,
@@ -471,3 +473,30 @@ def test_an_annotation_that_nothing_acts_on_is_a_warning(tmp_path: Path) -> None
         str(warning)
         == f"{path}:6: annotations.dyff-dagster/automation: has no effect in this release; do not rely on it"
     )
+
+
+@pytest.mark.parametrize("wrong", ["evl-0777", "eval-07777", "Eval-0777", "evaluation-0777"])
+def test_among_thousands_of_names_the_one_that_was_meant_is_found(wrong: str) -> None:
+    near = suggestion(wrong, [f"eval-{number:04}" for number in range(5000)])
+    assert re.fullmatch(r"did you mean 'eval-077\d'\?", near)
+
+
+def test_each_chain_that_is_too_long_is_told_at_its_end(tmp_path: Path) -> None:
+    documents = [MODULE, changed(METHOD, "kind: Evaluation}", "kind: Measurement}")]
+    for name in "ab":
+        for number in range(500):
+            entity = f"{name}{number - 1}" if number else f"{name}499"
+            text = changed(MEASUREMENT, "entity: run", f"entity: {entity}").replace(
+                "id: counted", f"id: {name}{number}"
+            )
+            if number == 0:
+                text = text.replace("method: count", "method: start").partition("inputs")[0]
+            documents.append(text)
+    start = changed(METHOD, "id: count", "id: start").replace(
+        "inputs: [{keyword: answers, kind: Evaluation}]\n", ""
+    )
+
+    found = problems(write(tmp_path, MODEL, SERVICE, DATASET, EVALUATION, start, *documents))
+    assert [problem.partition(": id: ")[2] for problem in found] == [
+        "ends a chain of 502 dependencies; at most 500 are allowed"
+    ] * 2

@@ -210,7 +210,7 @@ PYTHON = {block.place: block for page in PAGES for block in blocks(page) if bloc
 @pytest.mark.parametrize("place", PYTHON)
 def test_python_on_the_pages_does_what_it_says(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = PYTHON[place].text
-    code = compile(text, place, "exec")
+    code = compile(text, place, "exec", dont_inherit=True)
     expected = re.findall(r"^print\(.*\)  # (.+)$", text, re.MULTILINE)
     if not expected or "dyff-storage" in text:
         return
