@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pydantic
 
 from dyff_dagster.catalog.annotations import check_keys
 from dyff_dagster.catalog.blanks import find_blanks
+from dyff_dagster.catalog.coercions import check_coercions
 from dyff_dagster.catalog.documents import Document, spelling_of
 from dyff_dagster.catalog.entries import Entry, Findings, problem_at
 from dyff_dagster.catalog.families import Families, NoSuchMember
@@ -30,8 +30,6 @@ _KINDS = [str(kind) for kind in Entities if kind not in (Entities.Account, Entit
 
 # What is embedded must be there first: models in services, services in sessions, sessions in evaluations.
 _LATER = {"InferenceService": 1, "InferenceSession": 2, "Measurement": 2, "SafetyCase": 2, "Evaluation": 3}
-
-_TIMES: tuple[Location, ...] = (("expires",), ("inferenceSession", "expires"))
 
 
 @dataclass(slots=True)
@@ -155,8 +153,8 @@ class Builder:
         resolved = True
         if "@" in document.marks:
             data, family_references, resolved = self.families.in_document(item.kind, data, places, report)
+        check_coercions(entity_class(item.kind), data, report)
         short_schema = "arrowSchema" not in data["schema"] if isinstance(data.get("schema"), dict) else False
-        _check_times(data, report)
         data, whole = short_form.expand(item.kind, data, report)
         found = self._find_artifacts(item, data, report)
         entity: DyffEntity | None = None
@@ -296,22 +294,6 @@ class Builder:
             self.findings.problems.extend(problems_of(document, target, error))
 
 
-def _check_times(data: dict[str, Any], report: Callable[[Location, str], None]) -> None:
-    """Refuse times without a zone: whoever reads the manifest elsewhere would read another moment."""
-    for location in _TIMES:
-        value: Any = data
-        for step in location:
-            value = value.get(step) if isinstance(value, dict) else None
-        if not isinstance(value, str):
-            continue
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            continue  # pydantic says it better
-        if moment.tzinfo is None:
-            report(location, "has no time zone; add one, as in 2030-01-31T18:00:00Z")
-
-
 def _labels_and_annotations(
     document: Document,
     data: dict[str, Any],
@@ -328,6 +310,8 @@ def _labels_and_annotations(
     elif isinstance(labels, list) and all(isinstance(item, dict) and "key" in item for item in labels):
         data["labels"] = {}
         for index, item in enumerate(labels):
+            for name in item.keys() - {"key", "value"}:
+                report(("labels", index, name), f"Label has no field '{name}'; it has: key, value")
             if item["key"] in data["labels"]:
                 report(("labels", index, "key"), f"the label '{item['key']}' stands twice; keep one")
             elif isinstance(item["key"], str):

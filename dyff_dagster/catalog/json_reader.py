@@ -21,14 +21,22 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 def read_json(path: Path, text: str, problems: list[Problem]) -> Iterator[Document]:
     """Yield the documents of a JSON text: itself, or the members of a list of objects.
 
+    A document may name the schema that editors check it by, as ``$schema``; that is left out.
+
     :raises SyntaxFault: where the text is no JSON (RFC 8259), or nested beyond reason.
     """
     value, place = _Reader(path, text, problems).whole()
     if isinstance(value, list) and isinstance(place, Branch):
         for index, item in enumerate(value):
-            yield Document(path, item, place.children[index])
+            yield Document(path, _without_schema(item), place.children[index])
     else:
-        yield Document(path, value, place)
+        yield Document(path, _without_schema(value), place)
+
+
+def _without_schema(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("$schema"), str):
+        return {name: item for name, item in value.items() if name != "$schema"}
+    return value
 
 
 class _Reader:

@@ -4,9 +4,8 @@ Draft 2020-12 (https://json-schema.org/draft/2020-12), less what editors do not 
 ``unevaluatedProperties``, no ``prefixItems``, no dynamic references. ``enumDescriptions``, ``errorMessage``,
 ``patternErrorMessage`` and ``doNotSuggest`` are words for editors, which validators pass over.
 
-It refuses nothing that the catalog takes, except a number or truth value in the place of the other or of a time
-(pydantic reads ``true`` as 1), and leaves to the catalog what needs a look at other documents or files. It is
-generated from the types, so that fields, descriptions and bounds are stated once.
+It refuses nothing that the catalog takes, and leaves to the catalog what needs a look at other documents or
+files. It is generated from the types, so that fields, descriptions and bounds are stated once.
 """
 
 from __future__ import annotations
@@ -33,6 +32,11 @@ JsonSchema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _NULL: JsonSchema = {"type": "null"}
+_EDITORS: JsonSchema = {
+    "description": "Where this schema is, for editors; JSON files only",
+    "type": "string",
+    "doNotSuggest": True,
+}
 _ASSIGNED: JsonSchema = {
     "description": "Assigned by the system, and not read from a manifest: leave it out",
     "deprecated": True,
@@ -212,7 +216,7 @@ class _Manifests:
         if kind == "Revision":
             del assigned["creationTime"]
         kept = {name: field for name, field in fields.items() if name not in {*first, *last, *assigned}}
-        schema["properties"] = {**first, **kept, **last, **assigned}
+        schema["properties"] = {**first, **kept, **last, **assigned, "$schema": _EDITORS}
         schema["required"] = list(dict.fromkeys(["kind", "id", "account", *schema["required"]]))
         if change is not None:
             change(schema)
@@ -224,6 +228,7 @@ class _Manifests:
             "kind": {"const": "Documentation", "description": _summary("Documentation")},
             "entity": _ref("Reference", description="ID of the entity that this is about"),
             **fields,
+            "$schema": _EDITORS,
         }
         schema["required"] = ["kind", "entity"]
 

@@ -110,7 +110,11 @@ def _ordered(value: Any) -> Any:
     for name in sorted(value):
         if name == "arrowSchema" and isinstance(value[name], str):
             found.update(_schema(value[name]))
-        elif name == "value" and _SECRET.search(str(value.get("name", ""))) and value.keys() == {"name", "value"}:
+        elif (
+            name == "value"
+            and _SECRET.search(str(value.get("name", "")))
+            and value.keys() == {"name", "value"}
+        ):
             # A variable in the environment of a runner (dyff-schema 0.46).
             found[name] = _unless_secret(str(value["name"]), value[name])
         else:

@@ -112,7 +112,8 @@ def _data(
     for name, field in model.model_fields.items():
         wire = field.alias or name
         strategy = replaced.get(wire) or _special(model, name)
-        strategy = strategy or _value(field.annotation, tuple(field.metadata))
+        if strategy is None:
+            strategy = _value(field.annotation, tuple(field.metadata))
         literal = typing.get_origin(field.annotation) is typing.Literal
         (required if field.is_required() or literal or wire in replaced else optional)[wire] = strategy
     return st.fixed_dictionaries(required, optional=optional)

@@ -113,6 +113,79 @@ FIELDS = [
         ["audit.yaml:23: expires: must be a time with its zone, as in 2030-01-31T18:00:00Z"],
     ),
     (
+        "number as a time",
+        [MODEL, SERVICE, SESSION + "expires: 1900000000\n"],
+        ["audit.yaml:23: expires: must be a time with its zone, as in 2030-01-31T18:00:00Z, not a number"],
+    ),
+    (
+        "number in quotes as a time",
+        [MODEL, SERVICE, SESSION + "expires: '1900000000'\n"],
+        ["audit.yaml:23: expires: must be a time with its zone, as in 2030-01-31T18:00:00Z, not a number"],
+    ),
+    (
+        "day in digits as a time",
+        [MODEL, SERVICE, SESSION + "expires: '20300131'\n"],
+        ["audit.yaml:23: expires: must be a time with its zone, as in 2030-01-31T18:00:00Z, not a number"],
+    ),
+    (
+        "truth value as a time",
+        [MODEL, SERVICE, SESSION + "expires: true\n"],
+        ["audit.yaml:23: expires: must be a time with its zone, as in 2030-01-31T18:00:00Z"],
+    ),
+    (
+        "truth value as a number",
+        [MODEL, SERVICE, SESSION + "replicas: true\n"],
+        ["audit.yaml:23: replicas: must be a whole number, not a truth value"],
+    ),
+    (
+        "number as a truth value",
+        [MODEL, SERVICE, DATASET, changed(EVALUATION, "service}", "service, useSpotPods: 0}")],
+        ["audit.yaml:34: inferenceSession.useSpotPods: must be true or false, not a number"],
+    ),
+    (
+        "truth value as a bound of a score",
+        [
+            MODULE,
+            METHOD
+            + "scores: [{name: accuracy, title: Accuracy, summary: How many are right, maximum: yes}]\n",
+        ],
+        ["audit.yaml:23: scores[0].maximum: must be a number, not a truth value"],
+    ),
+    (
+        "number as a time of an entity within a revision",
+        [
+            "kind: Revision\nid: v1\naccount: lab\ncreationTime: 2030-01-31T18:00:00Z\nentity:\n"
+            "  {kind: Module, id: m, account: lab, name: M, artifacts: [{path: a.py}], creationTime: 7}\n"
+        ],
+        [
+            "audit.yaml:6: entity.creationTime: must be a time with its zone, "
+            "as in 2030-01-31T18:00:00Z, not a number"
+        ],
+    ),
+    (
+        "name of a field in Python",
+        [changed(DATASET, "schema:", "schema_:")],
+        ["audit.yaml:7: schema_: Dataset has no field 'schema_'; did you mean 'schema'?"],
+    ),
+    (
+        "name of a field in Python, below",
+        [
+            MODULE,
+            changed(
+                METHOD, "schema: {arrow: {score: string!, value: float64!}}", "schema_: {arrowSchema: x}"
+            ),
+        ],
+        [
+            "audit.yaml:21: output.measurement.schema_: "
+            "MeasurementSpec has no field 'schema_'; did you mean 'schema'?"
+        ],
+    ),
+    (
+        "unknown field of a label",
+        [MODEL + "labels: [{key: tier, value: a, note: b}]\n"],
+        ["audit.yaml:9: labels[0].note: Label has no field 'note'; it has: key, value"],
+    ),
+    (
         "unknown Arrow type",
         [changed(DATASET, "string!", "strng")],
         [
