@@ -8,7 +8,8 @@ import tempfile
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -63,50 +64,76 @@ EXPLODE: Pipeline = [
     {"kind": "FlattenHierarchy", "configuration": {"addPrefix": True}},
     {"kind": "Select", "configuration": {"fields": ["id", "choices", "scores", "rank", "meta.source"]}},
 ]
-PREDICTIONS: Pipeline = [
-    {
-        "kind": "ExplodeCollections",
-        "configuration": {"collections": ["labels", "probabilities"], "index": {"rank": None}},
-    },
+REPLY: Pipeline = [
+    {"kind": "ExplodeCollections", "configuration": {"collections": ["choices"], "index": {"rank": None}}},
     {"kind": "FlattenHierarchy", "configuration": {"addPrefix": True}},
-    {"kind": "Select", "configuration": {"fields": ["labels", "probabilities", "rank", "meta.source"]}},
+    {
+        "kind": "Select",
+        "configuration": {"fields": ["rank", "choices.message.content", "usage.total_tokens"]},
+    },
 ]
-CASES: dict[str, tuple[Pipeline, float | None]] = {
-    "TransformJSON, one path": (ONE_PATH, None),
-    "TransformJSON, four paths": (FOUR_PATHS, 40),
-    "TransformJSON, a chat request": (CHAT, None),
-    "TransformJSON, `$.choices[*]`": (SEVERAL_MATCHES, None),
-    "Explode → Flatten → Select, four choices": (EXPLODE, None),
-    "Explode → Flatten → Select, ten predictions": (PREDICTIONS, 5),
-}
+
+Rows = list[dict[str, Any]]
 
 
-def row(number: int) -> dict[str, Any]:
-    """A row of six top-level fields and two lists of ten."""
+def row(number: int, elements: int = 4) -> dict[str, Any]:
+    """A row of six top-level fields, two of them lists of so many elements."""
     return {
         "_index_": number,
         "id": f"item-{number}",
         "question": f"What is {number} + {number}?",
-        "choices": [str(number), str(2 * number), str(3 * number), "none of these"],
-        "scores": [0.1, 0.7, 0.1, 0.1],
-        "labels": [f"class {number % 7 + rank}" for rank in range(10)],
-        "probabilities": [2.0**-rank for rank in range(1, 11)],
+        "choices": [str(number * (position + 1)) for position in range(elements)],
+        "scores": [2.0**-position for position in range(elements)],
         "meta": {"source": "made up", "level": {"grade": number % 12, "hard": number % 2 == 0}},
     }
 
 
-def ours(pipeline: Pipeline, rows: list[dict[str, Any]]) -> Contender:
+def reply(number: int) -> dict[str, Any]:
+    """A reply of a service for chats, with two choices."""
+    choices = [
+        {"index": n, "message": {"role": "assistant", "content": f"{number} {n}"}, "finish_reason": "stop"}
+        for n in range(2)
+    ]
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    return {
+        "id": f"chat-{number}",
+        "object": "chat.completion",
+        "created": 1700000000 + number,
+        "model": "m-1",
+        "choices": choices,
+        "usage": usage,
+    }
+
+
+def as_read(make: Callable[[int], dict[str, Any]]) -> Rows:
+    """Different rows, as they come from a file: each with texts of its own for the names of its fields."""
+    return [json.loads(json.dumps(make(number))) for number in range(DIFFERENT)]
+
+
+CASES: dict[str, tuple[Pipeline, Callable[[int], dict[str, Any]], float | None]] = {
+    "TransformJSON, one path": (ONE_PATH, row, None),
+    "TransformJSON, four paths": (FOUR_PATHS, row, 40),
+    "TransformJSON, a chat request": (CHAT, row, None),
+    "TransformJSON, `$.choices[*]`": (SEVERAL_MATCHES, row, None),
+    "Explode → Flatten → Select, two elements": (EXPLODE, partial(row, elements=2), 5),
+    "Explode → Flatten → Select, four elements": (EXPLODE, row, 5),
+    "Explode → Flatten → Select, ten elements": (EXPLODE, partial(row, elements=10), 5),
+    "Explode → Flatten → Select, two choices of a chat's reply": (REPLY, reply, 5),
+}
+
+
+def ours(pipeline: Pipeline, rows: Rows) -> Contender:
     made = create_pipeline(pipeline)
     stream = chain.from_iterable
     return timed(lambda: deque(made(stream(repeat(rows, TIMES))), maxlen=0), time.process_time)
 
 
-def reference(worker: subprocess.Popen[str], pipeline: Pipeline) -> Contender:
+def reference(worker: subprocess.Popen[str], pipeline: Pipeline, file: Path) -> Contender:
     assert worker.stdin is not None and worker.stdout is not None
     ask, answer = worker.stdin, worker.stdout
 
     def contender() -> float:
-        ask.write(json.dumps(pipeline) + "\n")
+        ask.write(json.dumps({"pipeline": pipeline, "rows": str(file)}) + "\n")
         ask.flush()
         return float(answer.readline())
 
@@ -114,20 +141,17 @@ def reference(worker: subprocess.Popen[str], pipeline: Pipeline) -> Contender:
 
 
 def speed(repeats: int) -> Iterator[Claim]:
-    rows = [row(number) for number in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "rows.jsonl"
-        file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
         python = str(reference_python(REFERENCE))
         with subprocess.Popen(
-            [python, str(WORKER), str(file), str(TIMES)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [python, str(WORKER), str(TIMES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as worker:
-            for what, (pipeline, target) in CASES.items():
+            for what, (pipeline, make, target) in CASES.items():
+                rows = as_read(make)
+                file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
                 seconds = compare(
-                    {"ours": ours(pipeline, rows), "reference": reference(worker, pipeline)}, repeats
+                    {"ours": ours(pipeline, rows), "reference": reference(worker, pipeline, file)}, repeats
                 )
                 rate, other = (ROWS / seconds.median(name) for name in ("ours", "reference"))
                 yield Claim(

@@ -1,8 +1,8 @@
 """Times the reference's adapters; run by the reference's own interpreter.
 
-The arguments are a file of rows, one JSON object a line, and how often they are taken. Each line of standard input
-is a list of adapters; the answer to it is a line with the seconds of processor time that all rows take, first to
-last.
+The argument is how often the rows are taken. Each line of standard input is an object with a list of adapters and
+the name of a file of rows, one JSON object a line; the answer to it is a line with the seconds of processor time that
+all rows take, first to last.
 """
 
 import gc
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from dyff.schema.adapters import create_pipeline
 
-rows = [json.loads(line) for line in Path(sys.argv[1]).read_text("utf-8").splitlines()]
-times = int(sys.argv[2])
+times = int(sys.argv[1])
 for line in sys.stdin:
-    pipeline = create_pipeline(json.loads(line))
+    task = json.loads(line)
+    rows = [json.loads(row) for row in Path(task["rows"]).read_text("utf-8").splitlines()]
+    pipeline = create_pipeline(task["pipeline"])
     gc.collect()
     started = time.process_time()
     deque(pipeline(chain.from_iterable(repeat(rows, times))), maxlen=0)

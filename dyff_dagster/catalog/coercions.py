@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -85,13 +85,17 @@ def _check(plan: _Plan, value: Any, location: Location, report: Report) -> None:
                 if name in value:
                     _check(below, value[name], (*location, name), report)
     elif isinstance(plan, _Each):
-        members = value.items() if isinstance(value, dict) else enumerate(value)  # a list, or anything else
-        for step, item in members if isinstance(value, dict | list) else ():
+        members: Iterable[tuple[str | int, Any]] = ()
+        if isinstance(value, dict):
+            members = value.items()
+        elif isinstance(value, list):
+            members = enumerate(value)
+        for step, item in members:
             _check(plan.plan, item, (*location, step), report)
     elif isinstance(plan, _Kinds):
-        chosen = plan.plans.get(value.get("kind", "")) if isinstance(value, dict) else None
-        if chosen is not None:
-            _check(chosen, value, location, report)
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind in plan.plans:
+            _check(plan.plans[kind], value, location, report)
     else:
         message = _time(value, location) if plan is datetime else _number_or_truth(plan, value)
         if message is not None:

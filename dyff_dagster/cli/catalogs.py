@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from dyff_dagster.catalog.description import Description
     from dyff_dagster.catalog.drawing import Drawing
+
+_MARGIN = 13
+"""Columns for the names of what stands above the wire form."""
 
 
 @click.command()
@@ -60,7 +64,7 @@ def _print_tree(drawn: Drawing) -> None:
     console.print(drawing, crop=False, overflow="ignore", no_wrap=True)
 
 
-@click.command()
+@click.command(short_help="Show one entity, and what it has to do with others.")
 @click.argument("entity_id", metavar="ID")
 @catalog_option
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
@@ -86,17 +90,29 @@ def _print_description(description: Description) -> None:
 
     console = Console()
     for name, value in _facts(description):
-        line = Text(f"{name:<13}", style="bold")
-        line.append(value, style="not bold")
-        console.print(line, soft_wrap=True)
+        # On a terminal long values go on below where they began; elsewhere each is one line.
+        for part in _wrapped(value, console.width - _MARGIN) if console.is_terminal else [value]:
+            line = Text(f"{name:<{_MARGIN}}", style="bold")
+            line.append(part, style="not bold")
+            console.print(line, soft_wrap=True)
+            name = ""
     wire = description.whole
     wire = {name: wire.pop(name) for name in ("kind", "id", "account")} | wire
-    text = yaml.safe_dump(wire, sort_keys=False, allow_unicode=True, width=100)
+    # PyYAML ends a line after the word that passes the width.
+    width = max(console.width - 20, 40) if console.is_terminal else 100
+    text = yaml.safe_dump(wire, sort_keys=False, allow_unicode=True, width=width).rstrip("\n")
     click.echo()
     if console.is_terminal:
         console.print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
     else:
-        click.echo(text, nl=False)
+        click.echo(text)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of a text, broken at spaces; related entities are kept together with their kinds."""
+    kept = text.replace(" (", "\0(")
+    lines = textwrap.wrap(kept, max(width, 20), break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [""]
 
 
 def _facts(description: Description) -> Iterable[tuple[str, str]]:
@@ -130,7 +146,7 @@ def _one_line(text: str) -> str:
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
-@click.command()
+@click.command(short_help="Begin a manifest, with blanks to fill in.")
 @click.argument("kind")
 @click.option("--id", "entity_id", help="Its id. Of a Documentation: the id of what it is about.")
 @click.option("--account", help="Who owns it.")
@@ -151,7 +167,7 @@ def new(kind: str, entity_id: str | None, account: str | None, out: Path | None)
     click.echo(f"manifest: {out}")
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of manifests, for editors.")
 @click.option("--out", type=click.Path(path_type=Path), help="A file to write. Default: print it.")
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of manifests, with which an editor completes and checks them as you type."""

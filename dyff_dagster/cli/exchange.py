@@ -53,7 +53,7 @@ def import_entities(path: Path, out: Path, overwrite: bool, copy: bool, as_json:
         click.echo(str(manifest))
 
 
-@click.command("export")
+@click.command("export", short_help="Write entities as JSON that dyff-schema reads.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @catalog_option
 @storage_option

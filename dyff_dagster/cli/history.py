@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 _MOST_FIELDS = 3
 _SHORTEST_ID = 4
+_LONG_ID = 16
 
 
-@click.command()
+@click.command(short_help="Show what an entity said over time, and who changed it.")
 @click.argument("entity_id", metavar="ID")
 @click.argument("old", metavar="[A]", required=False)
 @click.argument("new", metavar="[B]", required=False)
@@ -95,11 +96,15 @@ def _list(revisions: Sequence[RecordedRevision], as_json: bool) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("revision", justify="right")
-    table.add_column("id")
-    table.add_column("when (UTC)")
+    console = Console()
+    narrow = console.is_terminal
+    if not narrow:
+        console = Console(width=200)
+    table.add_column("revision", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=True)
+    table.add_column("when (UTC)", no_wrap=True)
     table.add_column("who", overflow="fold")
-    table.add_column("run")
+    table.add_column("run", no_wrap=True)
     table.add_column("with commit", overflow="fold")
     table.add_column("changed", overflow="fold")
     for revision, fields in zip(revisions, changed, strict=True):
@@ -109,13 +114,16 @@ def _list(revisions: Sequence[RecordedRevision], as_json: bool) -> None:
             _when(revision),
             Text(revision.user or "unknown"),
             Text(revision.run_id[:8]),
-            Text(revision.commit),
+            Text(_short(revision) if narrow else revision.commit),
             Text(_shown(fields)),
         )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
     console.print(table)
+
+
+def _short(revision: RecordedRevision) -> str:
+    """The commit, of the entity itself without a long id, which is what was asked for."""
+    entity_id, _, number = revision.commit.rpartition("/")
+    return f"…/{number}" if entity_id == revision.entity_id and len(entity_id) > _LONG_ID else revision.commit
 
 
 def _shown(fields: Sequence[str] | None) -> str:

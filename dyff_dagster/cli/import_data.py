@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("import-data")
+@click.command("import-data", short_help="Turn your own rows into a Dataset.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--id", "entity_id", help="Id of the data set; default: the file's name.")
 @click.option("--name", help="A name for people; default: the file's name.")

@@ -11,7 +11,7 @@ from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, s
 from dyff_dagster.schema.errors import DyffError
 
 
-@click.command()
+@click.command(short_help="Show what is computed, with scores and failed checks.")
 @catalog_option
 @storage_option
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
@@ -75,7 +75,7 @@ def open_page(entity_id: str, storage: str) -> None:
     click.launch(url)
 
 
-@click.command("serve-pages")
+@click.command("serve-pages", short_help="Serve safety cases and notebooks, read-only.")
 @storage_option
 @click.option(
     "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."

@@ -8,7 +8,7 @@ from dyff_dagster.cli.options import open_store, storage_option
 from dyff_dagster.schema.errors import DyffError
 
 
-@click.command()
+@click.command(short_help="End a session that runs on this machine.")
 @click.argument("entity_id", metavar="ID")
 @storage_option
 def terminate(entity_id: str, storage: str) -> None:

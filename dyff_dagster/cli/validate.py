@@ -11,10 +11,10 @@ import click
 from dyff_dagster.cli.options import catalog_option, existing
 
 if TYPE_CHECKING:
-    from dyff_dagster.catalog import Catalog
+    from dyff_dagster.catalog import Catalog, Problem
 
 
-@click.command()
+@click.command(short_help="Check a catalog: all its problems at once.")
 @click.argument("path", required=False)
 @catalog_option
 @click.option("--json", "as_json", is_flag=True, help="Problems as a JSON array.")
@@ -29,7 +29,7 @@ def validate(path: str | None, catalog: str, as_json: bool) -> None:
             click.echo(json.dumps([_problem(problem) for problem in error.problems], indent=1))
             sys.exit(1)
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            click.echo(_line(problem), err=True)
         count = len(error.problems)
         click.echo(f"{count} problem{'s' if count != 1 else ''} found.", err=True)
         sys.exit(1)
@@ -37,8 +37,15 @@ def validate(path: str | None, catalog: str, as_json: bool) -> None:
         click.echo(json.dumps([_problem(problem) for problem in loaded.warnings], indent=1))
         return
     for problem in loaded.warnings:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(click.style("warning: ", fg="yellow") + _line(problem), err=True)
     click.echo(f"{len(loaded.entities)} entities, no problems: {_census(loaded)}.")
+
+
+def _line(problem: Problem) -> str:
+    """The problem as text, on a terminal with its place in bold."""
+    text = str(problem)
+    place = text.removesuffix(problem.message)
+    return click.style(place, bold=True) + text[len(place) :] if place != text else text
 
 
 def _problem(problem: Any) -> dict[str, Any]:

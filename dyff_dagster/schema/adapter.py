@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -109,19 +110,21 @@ class Adapter(abc.ABC):
         return [made for row in rows for made in self.expand(row)]
 
     def __call__(self, stream: Iterable[Row]) -> Iterator[Any]:
-        """Yield what becomes of each row of ``stream``, in order.
+        """Return an iterator over what becomes of each row of ``stream``, in order.
 
         Raises:
-            AdapterError: a row has not what the adapter needs.
+            AdapterError: a row has not what the adapter needs; the iterator raises it and ends.
         """
-        for position, row in enumerate(stream):
-            try:
-                if not isinstance(row, dict):
-                    raise self.error("the row", f"is {name_of(row)}, not an object")
-                made = self.expand(row)
-            except AdapterError as error:
-                raise error.within(row, position) from None
-            yield from made
+        # Not a generator: that would take its turn for each object, and not for each row.
+        return itertools.chain.from_iterable(map(self._expanded, stream, itertools.count()))
+
+    def _expanded(self, row: Row, position: int) -> Sequence[Any]:
+        try:
+            if not isinstance(row, dict):
+                raise self.error("the row", f"is {name_of(row)}, not an object")
+            return self.expand(row)
+        except AdapterError as error:
+            raise error.within(row, position) from None
 
     def error(self, field: str, problem: str) -> AdapterError:
         """Return the error that says what is wrong with ``field``."""

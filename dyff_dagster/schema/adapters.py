@@ -23,8 +23,9 @@ from dyff_dagster.schema.adapter import (
     names,
     settings,
 )
-from dyff_dagster.schema.arrays import EmbedIndex, ExplodeCollections, ExplodedFields, length_of
+from dyff_dagster.schema.arrays import EmbedIndex, ExplodeCollections, length_of
 from dyff_dagster.schema.base import closest
+from dyff_dagster.schema.exploded import ExplodedFields
 from dyff_dagster.schema.multipart import FileUpload, Multipart
 from dyff_dagster.schema.template import Compute, Filler, Leaf
 from dyff_dagster.schema.transform import TransformJSON
@@ -250,15 +251,17 @@ class Pipeline(Adapter):
             if adapter.uploads:
                 raise AdapterConfigurationError(self.kind, f"adapters[{position}]", _NOT_LAST)
         self._adapters = adapters
-        self._quick = [adapter.expand_all for adapter in _joined(adapters)]
+        joined = _joined(adapters)
+        self._first = joined[0].expand if joined else _alone
+        self._rest = [adapter.expand_all for adapter in joined[1:]]
         self.uploads = bool(adapters) and adapters[-1].uploads
         self.takes_any = bool(adapters) and adapters[0].takes_any
 
     def expand(self, row: Row) -> Sequence[Any]:
         """Return what becomes of ``row`` in the end."""
-        rows: Sequence[Any] = (row,)
         try:
-            for expand_all in self._quick:
+            rows = self._first(row)
+            for expand_all in self._rest:
                 rows = expand_all(rows)
         except AdapterError:
             return self._step_by_step(row)
@@ -280,6 +283,10 @@ class Pipeline(Adapter):
         if len(self._adapters) == 1:
             return self._adapters[0](stream)
         return super().__call__(stream)
+
+
+def _alone(row: Row) -> Sequence[Any]:
+    return (row,)
 
 
 def _joined(adapters: Sequence[Adapter]) -> list[Adapter]:

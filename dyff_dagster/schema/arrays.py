@@ -9,7 +9,6 @@ from dyff_dagster.schema.adapter import (
     Adapter,
     AdapterConfigurationError,
     AdapterError,
-    FieldAdapter,
     Row,
     RowAdapter,
     name_of,
@@ -17,9 +16,8 @@ from dyff_dagster.schema.adapter import (
     settings,
 )
 from dyff_dagster.schema.jsonpath import JSONPathError, Path, QueryError
-from dyff_dagster.schema.template import spreading
 
-__all__ = ["EmbedIndex", "ExplodeCollections", "ExplodedFields", "length_of", "spread"]
+__all__ = ["EmbedIndex", "ExplodeCollections", "length_of", "spread"]
 
 
 class _Indexes:
@@ -30,13 +28,13 @@ class _Indexes:
         if not isinstance(value, dict):
             raise AdapterConfigurationError(kind, "index", "it must be an object of names and paths")
         self._paths: dict[str, Path | None] = {}
-        self._by_path = False
+        self.by_path = False
         for name, text in value.items():
             if name in reserved:
                 raise AdapterConfigurationError(kind, f"index.{name}", "a collection has that name")
             if text is not None and not isinstance(text, str):
                 raise AdapterConfigurationError(kind, f"index.{name}", "it must be null or a JSONPath query")
-            self._by_path = self._by_path or text is not None
+            self.by_path = self.by_path or text is not None
             try:
                 self._paths[name] = None if text is None else Path(text)
             except JSONPathError as error:
@@ -49,7 +47,7 @@ class _Indexes:
 
     def of(self, row: Row, length: int) -> list[tuple[str, Sequence[Any]]]:
         """Return the name and the values of each index, ``length`` of them."""
-        if not self._by_path:
+        if not self.by_path:
             return [(name, range(length)) for name in self._paths]
         found: list[tuple[str, Sequence[Any]]] = []
         for name, path in self._paths.items():
@@ -101,9 +99,9 @@ class ExplodeCollections(Adapter):
 
     def __init__(self, configuration: Any) -> None:
         config = settings(self.kind, configuration, ["collections"], ["index"])
-        self._collections = names(self.kind, "collections", config["collections"])
-        self._indexes = _Indexes(self.kind, config.get("index") or {}, self._collections)
-        self.columns = (*self._collections, *self._indexes.names)
+        self.collections = names(self.kind, "collections", config["collections"])
+        self.indexes = _Indexes(self.kind, config.get("index") or {}, self.collections)
+        self.columns = (*self.collections, *self.indexes.names)
 
     def expand(self, row: Row) -> list[Row]:
         """Return the objects that ``row`` becomes."""
@@ -115,12 +113,12 @@ class ExplodeCollections(Adapter):
         Raises:
             AdapterError: the row has not the arrays, or an index does not fit them.
         """
-        length = length_of(self, row, self._collections)
+        length = length_of(self, row, self.collections)
         shared = row.copy()
-        columns: dict[str, Sequence[Any]] = {name: row[name] for name in self._collections}
+        columns: dict[str, Sequence[Any]] = {name: row[name] for name in self.collections}
         for name in columns:
             shared[name] = None
-        for name, values in self._indexes.of(row, length):
+        for name, values in self.indexes.of(row, length):
             if name in shared:
                 raise self.error(f"field '{name}'", "is there already, and an index would take its name")
             shared[name] = None
@@ -140,60 +138,6 @@ def spread(shared: Row, columns: Mapping[str, Sequence[Any]], length: int) -> li
             for row, value in zip(rows, values):  # noqa: B905  (of one length, and looking takes time)
                 row[name] = value
     return rows
-
-
-class ExplodedFields(Adapter):
-    """ExplodeCollections and the adapters of whole fields that come after it, as one.
-
-    It makes the same objects as they do one after another. What the objects share goes through the adapters
-    once, not once for each.
-    """
-
-    kind = ExplodeCollections.kind
-
-    def __init__(self, explode: ExplodeCollections, then: Sequence[FieldAdapter]) -> None:
-        self._explode, self._then = explode, then
-        self._splits = any(adapter.splits for adapter in then)
-        columns = explode.columns
-        for adapter in then:
-            columns = tuple(adapter.new_names.get(name, name) for name in columns)
-        fields = then[-1].fields
-        self._spread = None if fields is None else spreading(fields, columns)
-
-    def expand_all(self, rows: Sequence[Row]) -> Sequence[Any]:
-        """Return the objects that all ``rows`` become, in order."""
-        return self.expand(rows[0]) if len(rows) == 1 else super().expand_all(rows)
-
-    def expand(self, row: Row) -> Sequence[Row]:
-        """Return the objects that ``row`` becomes."""
-        shared, columns, length = self._explode.parts(row)
-        if self._splits and _holds_objects(columns):
-            rows: Sequence[Row] = spread(shared, columns, length)
-            for adapter in self._then:
-                rows = adapter.expand_all(rows)
-            return rows
-        if not length:
-            return ()
-        for adapter in self._then:
-            shared = adapter.convert(shared)
-            if adapter.new_names:
-                columns = {adapter.new_names.get(name, name): values for name, values in columns.items()}
-            if not columns.keys() <= shared.keys():
-                # A column that was dropped must not come back under a name that is given later.
-                columns = {name: values for name, values in columns.items() if name in shared}
-        if self._spread is not None:
-            try:
-                return self._spread(shared, columns)
-            except KeyError:  # a column was dropped, and another field got its name
-                pass
-        return spread(shared, columns, length)
-
-
-def _holds_objects(columns: Mapping[str, Sequence[Any]]) -> bool:
-    for values in columns.values():  # noqa: SIM110  (any() takes twice the time)
-        if dict in map(type, values):
-            return True
-    return False
 
 
 class EmbedIndex(RowAdapter):

@@ -19,13 +19,13 @@ the code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 from dyff_dagster.schema.adapter import AdapterError, Row, RowAdapter
 
-__all__ = ["Compute", "Filler", "Leaf", "Template", "filled", "spreading"]
+__all__ = ["Compute", "Filler", "Leaf", "Template", "compiled", "filled"]
 
 Compute: TypeAlias = Callable[[Any], Any]
 """What makes a value of the row, or of the step before."""
@@ -68,7 +68,7 @@ class Filler(RowAdapter):
             return
         known = {"type": type, "list": list, "dict": dict, "enumerate": enumerate, "miss": _miss}
         known |= {"careful": careful, "converted": self.converted, "misses": _MISSES}
-        make = _compiled(_FILLER.replace("EXPRESSION", expression), "fill, stream", writer.names, known)
+        make = compiled(_FILLER.replace("EXPRESSION", expression), "fill, stream", writer.names, known)
         self.convert, self._stream = make
 
     def __call__(self, stream: Iterable[Row]) -> Iterator[Any]:
@@ -94,33 +94,11 @@ def stream(rows):
 """
 
 
-def spreading(fields: Sequence[str], columns: Sequence[str]) -> Callable[[Row, Row], list[Row]] | None:
-    """Return a function that makes rows of ``fields``, those of ``columns`` with a value for each row.
+def compiled(code: str, functions: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+    """Return the ``functions`` that ``code`` defines, in which ``names`` are closed over and ``known`` global.
 
-    It is called with the fields that all rows share, and with the columns. None where no function is made:
-    none of the fields is a column, or they are too many. The code is of the form::
-
-        def spread(shared, columns):
-            v0 = shared[k0]
-            return [{k0: v0, k1: v1, k2: v2} for v1, v2 in zip(columns[k1], columns[k2])]
+    Nothing that a user wrote may be in ``code``, ``functions`` or the keys.
     """
-    names = {f"k{position}": name for position, name in enumerate(fields)}
-    varying = [position for position, name in enumerate(fields) if name in columns]
-    if not varying or len(names) > _MANY:
-        return None
-    shared = "".join(f"    v{n} = shared[k{n}]\n" for n in range(len(fields)) if n not in varying)
-    code = (
-        f"def spread(shared, columns):\n{shared}"
-        f"    return [{{{', '.join(f'k{n}: v{n}' for n in range(len(fields)))}}}"
-        f" for {', '.join(f'v{n}' for n in varying)},"
-        f" in zip({', '.join(f'columns[k{n}]' for n in varying)})]\n"
-    )
-    made: Callable[[Row, Row], list[Row]] = _compiled(code, "spread", names, {"zip": zip})
-    return made
-
-
-def _compiled(code: str, functions: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
-    """Return the ``functions`` that ``code`` defines, in which ``names`` are closed over and ``known`` global."""
     inner = "".join(f"    {line}\n" for line in code.splitlines())
     namespace = {"__builtins__": {}, **known}
     exec(f"def make({', '.join(names)}):\n{inner}    return {functions}\n", namespace)  # noqa: S102  (see above)

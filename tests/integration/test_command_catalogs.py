@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click import unstyle
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
@@ -110,6 +111,60 @@ def test_show_as_json_has_all_of_it(hosted: Path) -> None:
     entity = Catalog.load(hosted).get("hosted")
     assert found["entity"] == entity.model_dump(mode="json")
     assert found["spec_digest"] == spec_digest(entity)
+
+
+def terminal(columns: int, *arguments: str | Path) -> list[str]:
+    """The lines that a terminal of so many columns gets, without colours."""
+    environment = {"FORCE_COLOR": "1", "COLUMNS": str(columns), "NO_COLOR": None}
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+    assert done.exit_code == 0, done.output
+    assert "\x1b[" in done.output
+    return unstyle(done.output).splitlines()
+
+
+def test_show_goes_on_below_where_a_value_began_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    name = " ".join(["many words"] * 12)
+    path.write_text(f"kind: AuditProcedure\nid: p\naccount: me\nname: {name}\nrequirements: []\n")
+    lines = terminal(60, "show", "p", "--catalog", path)
+    begins = next(number for number, line in enumerate(lines) if line.startswith("name "))
+    ends = next(number for number, line in enumerate(lines) if line.startswith("account "))
+    assert ends - begins > 1
+    assert " ".join(line[13:] for line in lines[begins:ends]) == name
+    assert all(line.startswith(" " * 13) and len(line) <= 60 for line in lines[begins + 1 : ends])
+    wire = lines[lines.index("") + 1 :]
+    assert max(len(line.rstrip()) for line in wire) <= 60
+    assert f"name         {name}\n" in run("show", "p", "--catalog", path).output
+
+
+def test_show_keeps_related_entities_with_their_kinds_on_a_terminal(catalog: Path) -> None:
+    for entity_id in Catalog.load(catalog).entities:
+        for line in terminal(40, "show", entity_id, "--catalog", catalog):
+            assert not line.strip().startswith("(")
+
+
+def test_validate_marks_the_place_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("kind: AuditProcedure\nid: p\naccount: me\nrequirements: []\n")
+    arguments = ["validate", str(path)]
+    coloured = CliRunner().invoke(main, arguments, color=True).output
+    assert coloured.startswith(f"\x1b[1m{path}:1: name: \x1b[0mis missing\n")
+    assert CliRunner().invoke(main, arguments).output == unstyle(coloured)
+
+
+def test_show_has_what_is_held_for_the_newer_schema(hosted: Path) -> None:
+    text = hosted.read_text()
+    with_scores = text.replace(
+        "kind: InferenceService\n", "kind: InferenceService\nmetadata: {documentation: {title: T}}\n"
+    )
+    assert with_scores != text
+    hosted.write_text(with_scores)
+    shown = run("show", "hosted", "--catalog", hosted)
+    _, _, wire = shown.output.partition("\n\n")
+    assert yaml.safe_load(wire)["metadata"] == {"documentation": {"title": "T"}}
+    found = json.loads(run("show", "hosted", "--catalog", hosted, "--json").output)
+    assert found["held"] == {"metadata": {"documentation": {"title": "T"}}}
+    assert "metadata" not in found["entity"]
 
 
 def test_show_takes_nothing_from_the_environment(hosted: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click import unstyle
 from click.testing import CliRunner, Result
 
 from dyff_dagster import Catalog, DyffStorage, build_definitions
 from dyff_dagster.cli import main
-from dyff_dagster.store import Store
+from dyff_dagster.schema.platform import Module
+from dyff_dagster.store import Facts, Inputs, Store
 from tests.integration import small_catalog
 from tests.integration.test_orchestration import Audit
 
@@ -200,6 +202,27 @@ def test_the_command_lists_who_changed_what_and_diffs_two_revisions(changed: Aud
     assert (compared["old"]["number"], compared["new"]["number"]) == (1, 3)
     assert {"field": "replications", "old": 2, "new": 3} in compared["changed"]
     assert "+replications: 3" in compared["diff"]
+
+
+def test_a_narrow_terminal_gets_each_moment_and_commit_on_one_line(tmp_path: Path) -> None:
+    module = Module(id="a-module-with-a-long-id", account="me", name="M", artifacts=[{"path": "a.txt"}])
+    store = Store(tmp_path)
+    with store.draft(module.id) as draft:
+        (draft.path / "a.txt").write_text("a")
+        draft.commit(entity=module, data_version="d" * 64, inputs=Inputs(spec="s"), facts=Facts())
+    arguments = ["history", module.id, "--storage", str(tmp_path)]
+    environment = {
+        "FORCE_COLOR": "1",
+        "COLUMNS": "90",
+        "DYFF_USER": "a.long.name@" + "x" * 60,
+        "NO_COLOR": None,
+    }
+    shown = unstyle(CliRunner().invoke(main, arguments, env=environment).output)
+    (revision,) = store.revisions.of(module.id)
+    (line,) = [line for line in shown.splitlines() if f"{revision.created:%Y-%m-%d %H:%M:%S}" in line]
+    assert "…/1" in line
+    assert "(the first)" in shown
+    assert f"{module.id}/1" in CliRunner().invoke(main, arguments).output
 
 
 def test_a_terminal_gets_colours(changed: Audit) -> None:

@@ -176,7 +176,7 @@ FIELDS = [
             ),
         ],
         [
-            "audit.yaml:21: output.measurement.schema_: "
+            "audit.yaml:22: output.measurement.schema_: "
             "MeasurementSpec has no field 'schema_'; did you mean 'schema'?"
         ],
     ),

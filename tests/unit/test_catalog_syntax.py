@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dyff_dagster.catalog import Catalog
 from tests.unit.test_catalog_manifests import (
     ALL,
     DATASET,
@@ -152,6 +155,23 @@ def test_json_duplicate_keys(tmp_path: Path) -> None:
     assert "a.json:3: id: stands twice in the same mapping, first on line 2; keep one of the two" in problems(
         tmp_path
     )
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_json_may_name_the_schema_that_editors_check_it_by(tmp_path: Path, several: bool) -> None:
+    model = {"$schema": "../schema.json", **yaml.safe_load(MODEL)}
+    (tmp_path / "net.json").write_text(json.dumps([model] if several else model))
+    assert list(Catalog.load(tmp_path).entities) == ["net"]
+
+
+def test_only_at_the_top_and_only_in_json(tmp_path: Path) -> None:
+    model = yaml.safe_load(MODEL)
+    model["storage"]["$schema"] = "../schema.json"
+    (tmp_path / "net.json").write_text(json.dumps(model))
+    (tmp_path / "other.yaml").write_text(MODEL.replace("id: net", "id: other") + "$schema: ../schema.json\n")
+    first, second = problems(tmp_path)
+    assert first.startswith("net.json:1: storage.$schema: ModelStorage has no field '$schema'; ")
+    assert second.startswith("other.yaml:9: $schema: Model has no field '$schema'; ")
 
 
 def test_what_stands_before_a_syntax_error_is_checked_too(tmp_path: Path) -> None:

@@ -199,6 +199,15 @@ def test_adapters_do_what_their_page_shows(example: tuple[Block, Block]) -> None
     assert said == shown.text.splitlines()
 
 
+def test_the_index_has_every_page_and_every_room() -> None:
+    text = PAGES["docs/index.md"].read_text("utf-8")
+    linked = {target.partition("#")[0] for target in _LINK.findall(text)}
+    assert linked >= {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    rooms = {path.parent.name for path in (ROOT / "dyff_dagster").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == rooms
+    assert rooms <= set(re.findall(r"\b(\w+)\[\"", text))
+
+
 def test_every_verb_is_on_the_page_of_the_command() -> None:
     headings = re.findall(r"^## ([\w-]+)$", PAGES["docs/command.md"].read_text("utf-8"), re.MULTILINE)
     assert set(headings) == set(main.commands)

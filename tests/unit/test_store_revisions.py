@@ -6,6 +6,7 @@ import getpass
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,16 +18,19 @@ import pytest
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.schema.arrow import encode_schema
+from dyff_dagster.schema.newer import held_fields, hold
 from dyff_dagster.schema.platform import (
     Dataset,
     DyffEntity,
     Family,
     History,
     InferenceService,
+    Method,
     Module,
     Revision,
 )
 from dyff_dagster.store import Commit, Facts, Inputs, Store, StoreError, changes, unified_diff
+from dyff_dagster.store.held import held_parts, with_held
 from dyff_dagster.store.revisions import current_user
 
 INT, TEXT = pa.field("x", pa.int64(), nullable=False), pa.field("y", pa.string())
@@ -384,6 +388,139 @@ def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     assert current_user({}) == f"uid {os.getuid()}"
+
+
+# What is held for dyff-schema 0.46
+
+
+def runner(*env: dict[str, str]) -> InferenceService:
+    service = InferenceService.model_validate(
+        {
+            "id": "m",
+            "account": "acme",
+            "name": "Service",
+            "runner": {"kind": "standalone", "args": ["serve"], "resources": {"storage": "1Gi"}},
+            "interface": {"endpoint": "e", "outputSchema": {"arrowSchema": encode_schema(pa.schema([INT]))}},
+        }
+    )
+    assert service.runner is not None
+    held = hold(service.runner, {"env": list(env)})
+    return service.model_copy(update={"runner": held})
+
+
+def documented(title: str, **metadata: Any) -> Module:
+    return hold(module(), {"metadata": {"documentation": {"title": title}, **metadata}})
+
+
+def test_a_change_of_what_is_held_alone_is_a_revision(store: Store) -> None:
+    commit(store, module())
+    commit(store, documented("One"))
+    commit(store, documented("One"))
+    commit(store, documented("Two"))
+    found = store.revisions.of("m")
+    assert [revision.number for revision in found] == [1, 2, 3]
+    assert [[change.field for change in changes(a.whole, b.whole)] for a, b in pairwise(found)] == [
+        ["metadata"],
+        ["metadata.documentation.title"],
+    ]
+
+
+def test_a_change_of_what_is_held_is_recorded_of_what_is_only_declared(store: Store) -> None:
+    for entity in (documented("One"), documented("One"), documented("Two")):
+        store.revisions.record(entity)
+    assert [revision.held["metadata"]["documentation"]["title"] for revision in store.revisions.of("m")] == [
+        "One",
+        "Two",
+    ]
+
+
+def test_a_change_of_a_methods_scores_is_shown_field_by_field(store: Store) -> None:
+    method = Method.model_validate(
+        {
+            "id": "m",
+            "account": "acme",
+            "name": "Counted",
+            "scope": "Evaluation",
+            "implementation": {"kind": "PythonFunction", "pythonFunction": {"fullyQualifiedName": "a.b"}},
+            "output": {"kind": "SafetyCase", "safetyCase": {"name": "Counted"}},
+        }
+    )
+    for title in ("Rows", "All rows"):
+        score = {"name": "rows", "title": title, "summary": "How many rows there are"}
+        store.revisions.record(hold(method, {"scores": [score]}))
+    first, second = store.revisions.of("m")
+    assert [(change.field, change.old, change.new) for change in changes(first.whole, second.whole)] == [
+        ("scores[0].title", "Rows", "All rows")
+    ]
+    lines = unified_diff(first.whole, second.whole, "old", "new")
+    assert [line for line in lines if line.startswith(("-  ", "+  "))] == [
+        "-  title: Rows",
+        "+  title: All rows",
+    ]
+
+
+def test_what_the_platform_assigns_in_metadata_makes_no_revision(store: Store) -> None:
+    commit(store, documented("One"))
+    commit(store, documented("One", revision="f" * 32))
+    assert len(store.revisions.of("m")) == 1
+
+
+def test_a_revision_that_was_not_written_has_what_was_held(disk: Store) -> None:
+    commit(disk, documented("One"))
+    shutil.rmtree(Path(disk.working("m")) / "revisions")
+    assert disk.revisions.of("m")[0].held == {"metadata": {"documentation": {"title": "One"}}}
+
+
+def test_files_for_other_tools_have_the_form_of_the_page(disk: Store) -> None:
+    commit(disk, runner({"name": "MODE", "value": "fast"}))
+    folder = Path(disk.directory("m"))
+    (revision,) = (folder / ".dyff" / "revisions").iterdir()
+    for text in (
+        (folder / ".inferenceservice.json").read_text(),
+        json.dumps(json.loads(revision.read_text())["entity"]),
+    ):
+        assert "env" not in json.loads(text)["runner"]
+
+
+def test_the_platforms_revision_holds_it_again(disk: Store) -> None:
+    entity = runner({"name": "MODE", "value": "fast"})
+    commit(disk, entity)
+    (found,) = disk.revisions.of("m")
+    revised = found.revision().entity
+    assert isinstance(revised, InferenceService)
+    assert revised.runner is not None
+    assert held_fields(revised.runner) == {"env": [{"name": "MODE", "value": "fast"}]}
+
+
+def test_a_secret_in_the_environment_of_a_runner_is_not_shown(disk: Store) -> None:
+    commit(disk, runner({"name": "MODE", "value": "fast"}))
+    commit(disk, runner({"name": "MODE", "value": "slow"}, {"name": "API_KEY", "value": "sk-written-down"}))
+    old, new = disk.revisions.of("m")
+    text = "\n".join(unified_diff(old.whole, new.whole, "old", "new"))
+    assert "slow" in text
+    assert "(not shown)" in text
+    assert "sk-written-down" not in text
+
+
+def test_held_parts_have_the_shape_of_the_wire_form_and_go_back_into_it() -> None:
+    entity = hold(runner({"name": "MODE", "value": "fast"}), {"metadata": {"documentation": {"title": "T"}}})
+    held = held_parts(entity)
+    assert held == {
+        "metadata": {"documentation": {"title": "T"}},
+        "runner": {"env": [{"name": "MODE", "value": "fast"}]},
+    }
+    wire = entity.model_dump(mode="json")
+    assert InferenceService.model_validate(with_held(wire, held)) == entity
+    assert held_parts(InferenceService.model_validate(with_held(wire, held))) == held
+    assert "env" not in wire["runner"]
+
+
+def test_what_members_of_a_list_hold_stands_under_their_positions() -> None:
+    first, second = module(), documented("Two")
+    assert held_parts([first, second]) == {"1": {"metadata": {"documentation": {"title": "Two"}}}}
+    assert with_held({"x": [{"id": "a"}, {"id": "b"}]}, {"x": {"1": {"held": 1}}}) == {
+        "x": [{"id": "a"}, {"id": "b", "held": 1}]
+    }
 
 
 # What differs
