@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Pipeline, Callable[[int], dict[str, Any]], float | None]]
     "Explode → Flatten → Select, two elements": (EXPLODE, partial(row, elements=2), 5),
     "Explode → Flatten → Select, four elements": (EXPLODE, row, 5),
     "Explode → Flatten → Select, ten elements": (EXPLODE, partial(row, elements=10), 5),
-    "Explode → Flatten → Select, two choices of a chat's reply": (REPLY, reply, 5),
+    "Explode → Flatten → Select, two choices of a chat's reply": (REPLY, reply, None),
 }
 
 
@@ -167,6 +167,7 @@ def speed(repeats: int) -> Iterator[Claim]:
 def memory() -> Claim:
     """The peak of a stream that is eight times as long, over that of the short one."""
     pipeline = create_pipeline([*EXPLODE, {"kind": "TransformJSON", "configuration": {"x": "$.choices"}}])
+    deque(pipeline([row(0)]), maxlen=0)  # what is made for the first row stays
     peaks = []
     for size in (ROWS // 8, ROWS):
         tracemalloc.start()

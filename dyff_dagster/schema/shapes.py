@@ -170,7 +170,7 @@ class _Code:
             return
         names = self.name(tuple(value.inner))
         self.add(
-            depth, f"if type({value.variable}) is not dict: return"
+            depth, f"if type({value.variable}) is not dict or tuple({value.variable}) != {names}: return"
         )
         if value.inner:
             self.add(depth, f"{_listed(value.inner.values())} = {value.variable}.values()")
