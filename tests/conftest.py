@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis  # noqa: F401  (its plugin would import it when all is over: Python 3.11.7 may fail at that, gh-106905)
 import pytest
 
 from dyff_dagster.store import Store

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from dyff_dagster.evaluation.parts import CLASS
+from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
 from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement
 from dyff_dagster.sources.stored_types import stored_schema
@@ -39,5 +41,7 @@ def _declared(entity: DyffEntity) -> pa.Schema | None:
         return decode_schema(entity.schema_.arrowSchema)
     if isinstance(entity, Evaluation):
         interface = entity.inferenceSession.inferenceService.interface
-        return decode_schema(interface.outputSchema.arrowSchema)
+        schema = decode_schema(interface.outputSchema.arrowSchema)
+        # Where classes of errors are accepted as answers, the class travels with each answer.
+        return schema.append(pa.field(CLASS, pa.string())) if annotation(entity, "accept") else schema
     return None

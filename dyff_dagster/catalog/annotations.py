@@ -13,13 +13,17 @@ from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
 from dyff_dagster.schema.annotations import PREFIX, is_reserved
+from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
+from dyff_dagster.schema.prices import parse_prices
 from dyff_dagster.store.revisions import RECORDED
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+_CLASS = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_STATUS = re.compile(r"status-[3-9][0-9]{2}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 
 Checker = Callable[[str], str | None]
@@ -59,13 +63,13 @@ def _nonempty(value: str) -> str | None:
 def _count_or_fraction(value: str) -> str | None:
     if re.fullmatch(r"[0-9]+", value):
         return None
-    if _NUMBER.fullmatch(value) and 0 <= float(value) <= 1:
+    if _NUMBER.fullmatch(value) and 0 <= float(value) < 1:
         return None
     return "must be a count of rows, as 5, or a fraction of them between 0 and 1, as 0.01"
 
 
 def _whole_number(value: str) -> str | None:
-    return None if re.fullmatch(r"[0-9]+", value) else "must be a whole number, 0 or more"
+    return None if re.fullmatch(r"[0-9]{1,15}", value) else "must be a whole number, 0 or more"
 
 
 def _number(value: str) -> str | None:
@@ -73,9 +77,25 @@ def _number(value: str) -> str | None:
     return None if good else "must be a number, 0 or more"
 
 
-def _names(value: str) -> str | None:
-    words = [word.strip() for word in value.split(",")]
-    return None if all(words) else "must be names separated by commas"
+def _classes(value: str) -> str | None:
+    for word in (word.strip() for word in value.split(",")):
+        numbered = word.partition("-")[0] == "status"
+        if not (_STATUS if numbered else _CLASS).fullmatch(word):
+            return "must be classes of errors separated by commas, as in truncated, status-451"
+    return None
+
+
+def _reads(parse: Callable[[str], object]) -> Checker:
+    """A checker that says what the annotation's own reader says."""
+
+    def check(value: str) -> str | None:
+        try:
+            parse(value)
+        except DyffError as error:
+            return str(error)
+        return None
+
+    return check
 
 
 def _json_object(value: str) -> str | None:
@@ -98,10 +118,6 @@ def _headers(value: str) -> str | None:
     return None
 
 
-def _json_rules(value: str) -> str | None:
-    return None if isinstance(_parsed(value), dict | list) else "must be a JSON object or list"
-
-
 def _parsed(value: str) -> object:
     try:
         return json.loads(value)
@@ -121,30 +137,19 @@ _RULES: dict[str, _Rule] = {
     "ingest": _Rule(("Dataset",), _nonempty),
     "rubric": _Rule(("Method",), _nonempty),
     "max-failed-rows": _Rule(("Evaluation",), _count_or_fraction),
-    "accept": _Rule(("Evaluation",), _names),
+    "accept": _Rule(("Evaluation",), _classes),
     "reuse": _Rule(("Evaluation",), _one_of("true", "false")),
     "max-requests": _Rule(("Evaluation",), _whole_number),
     "max-cost": _Rule(("Evaluation",), _number),
     "max-seconds": _Rule(("Evaluation",), _number),
     "headers": _Rule(("InferenceService",), _headers),
-    "prices": _Rule(("InferenceService",), _json_object),
-    "answer-rules": _Rule(("InferenceService",), _json_rules),
+    "prices": _Rule(("InferenceService",), _reads(parse_prices)),
+    "answer-rules": _Rule(("InferenceService",), _reads(parse_answer_rules)),
     "isolation": _Rule(("Measurement", "SafetyCase"), _one_of("process", "pod")),
 }
 
 
-_WITHOUT_EFFECT = frozenset(
-    {
-        "accept",
-        "reuse",
-        "max-requests",
-        "max-cost",
-        "max-seconds",
-        "prices",
-        "answer-rules",
-        "automation",
-    }
-)
+_WITHOUT_EFFECT = frozenset({"automation"})
 """Annotations that are checked and kept and that nothing in this release acts on."""
 
 

@@ -139,6 +139,14 @@ def _check_evaluation(
     ):
         if number is not None and number < 1:
             findings.error(entry, location, f"is {number}; it must be 1 or more")
+    service = entries.get(session.inferenceService.id)
+    if entry.annotation("max-cost") is not None and (service is None or service.annotation("prices") is None):
+        findings.annotation_error(
+            entry,
+            "max-cost",
+            f"stops nothing while nobody says what answers cost: add 'dyff-dagster/prices' to the service "
+            f"'{session.inferenceService.id}'",
+        )
     running = entries.get(evaluation.inferenceSessionReference or "")
     if running is not None and isinstance(running.entity, InferenceSession):
         serves, asked = running.entity.inferenceService.id, session.inferenceService.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.store import Completeness
@@ -38,11 +39,15 @@ class RowError(Exception):
     """One request that got no usable answer.
 
     Attributes:
-        kind: The class: ``refused``, ``timeout``, ``status-503``, ``not-json``, ``wrong-shape``, ``adapter``.
+        kind: The class: ``refused``, ``timeout``, ``connect-timeout``, ``idle-timeout``, ``total-timeout``,
+            ``status-503``, ``not-json``, ``wrong-shape``, ``too-long``, ``adapter``, or one that the service's
+            answer rules name.
         message: One sentence; names fields, never shows what stands in them.
         status: HTTP status, or None where there was none.
         body: The first 500 characters of the reply. Kept in ``errors.parquet`` only.
         retryable: Whether asking again may help.
+        counts: Whether it is one of the attempts that a row has; "too much, come back later" is none.
+        responses: What the reply held where its class may be accepted as an answer.
     """
 
     kind: str
@@ -50,6 +55,8 @@ class RowError(Exception):
     status: int | None = None
     body: str = ""
     retryable: bool = False
+    counts: bool = True
+    responses: list[dict[str, Any]] | None = None
 
     def __str__(self) -> str:
         return self.message

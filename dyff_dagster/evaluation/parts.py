@@ -1,34 +1,51 @@
 """Unfinished answers, in durable parts: what a killed run has paid for is not paid for again.
 
-A part is a small Parquet file below ``ROOT/ID/.dyff/parts/SERVICE/``: complete or absent, never changed.
-Its rows carry the key of the answer (the service is in the directory's name), so that an answer is taken
-up only where the same request would be sent to the same service for the same row and replication.
+A part is a small Parquet file below ``ROOT/ID/.dyff/parts/SERVICE/``: complete or absent, never changed. It
+holds answers of one replication, ordered by ``_index_``, each with its key (the service is in the
+directory's name), so that an answer is taken up only where the same request would be sent to the same
+service for the same row and replication. Its name says what is in it::
+
+    g000001.r0000.0.255.256.3f2a….parquet
+    generation, replication, first and last _index_, rows, and what makes the name unique
+
+so that of ten thousand parts only those are opened that can hold what is looked for.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
-import threading
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dyff_dagster.evaluation.cache import Cache
 from dyff_dagster.evaluation.errors import EvaluationError
+from dyff_dagster.evaluation.ledger import digests_of
+from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.store import Store
 
 REPLICATION = "_replication_"
-INDEX = "_index_"
 REQUEST = "request"
 RESPONSES = "responses"
+CLASS = "_class_"
+ORIGIN = "origin"
 
-_OPEN_PARTS = 4
-"""Parts that are held in memory while answers are put in order."""
+_BEGUN = re.compile(r"g\d{6}\.begun")
+"""Says that a run asked for all again: answers of an earlier generation do not count any more."""
+
+_KEYS = [INDEX, REQUEST, CLASS]
+_KEY_BYTES = 4 * 1024 * 1024
+_TABLE_BYTES = 8 * 1024 * 1024
+"""What of the parts is held in memory: keys while rows are looked for, tables while answers are put in order."""
+_SLICE_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -37,15 +54,68 @@ class Answer:
 
     Attributes:
         replication: From 0.
+        position: Of the row among the data set's rows; for nothing but to keep neighbours together.
         index: The row's ``_index_``.
         request: SHA-256 of the request's body.
         responses: What the service said, as the output schema has it.
+        accepted: The class of error that was taken as an answer, or None for a plain answer.
     """
 
     replication: int
+    position: int
     index: int
     request: bytes
     responses: list[dict[str, Any]]
+    accepted: str | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a part's name says."""
+
+    name: str
+    generation: int
+    replication: int
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, name: str) -> _Part | None:
+        pieces = name.split(".")
+        if len(pieces) != 7 or pieces[-1] != "parquet":
+            return None
+        try:
+            generation, replication = int(pieces[0][1:]), int(pieces[1][1:])
+            return cls(name, generation, replication, int(pieces[2]), int(pieces[3]))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the answers of some rows lie.
+
+    Attributes:
+        parts: For each row the number of its part, or -1 where it has no answer: int32 (rows,).
+        rows: For each row its place in that part: int32 (rows,).
+    """
+
+    parts: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Which rows have an answer: bool (rows,)."""
+        return self.parts >= 0
+
+
+class _Keys(NamedTuple):
+    """The answers of one part: ``_index_``, request digest (uint64 (rows, 4)), place in it, and whether it is plain."""
+
+    indices: np.ndarray
+    requests: np.ndarray
+    rows: np.ndarray
+    plain: np.ndarray
 
 
 @dataclass
@@ -57,31 +127,63 @@ class Parts:
         entity_id: The evaluation.
         service_digest: Digest of the service; answers of another one are not looked at.
         response_type: Arrow type of the responses.
-        ignored: Names of parts that are not looked at: those of before a run that asks for all again.
+        accept: Classes of errors that count as answers; what was accepted once and is no longer is not there.
     """
 
     store: Store
     entity_id: str
     service_digest: str
     response_type: pa.DataType
-    ignored: frozenset[str] = frozenset()
+    accept: frozenset[str] = frozenset()
     generation: int = field(default=1, init=False)
     """Counts the runs that asked for all again; answers of a later one go before those of an earlier."""
-    _pending: list[Answer] = field(default_factory=list, init=False)
-    # Parts are written in threads, and a failed one puts its answers back while another is closed.
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _parts: dict[int, list[_Part]] = field(default_factory=dict, init=False)
+    _ignored: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        self.generation = max([int(n[1:7]) for n in self.names() if n[:1] == "g"], default=1)
+        self.look()
+
+    def look(self) -> None:
+        """Take notice of what is there now."""
+        names = self.store.working_names(self.entity_id, self._directory)
+        parts = [part for name in names if (part := _Part.parse(name))]
+        # Whoever asked for all again meant it, also where that run was killed and another goes on.
+        begun = max((int(name[1:7]) for name in names if _BEGUN.fullmatch(name)), default=0)
+        self._ignored = frozenset(part.name for part in parts if part.generation < begun)
+        self.generation = max([begun, self.generation, *(part.generation for part in parts)])
+        found = [part for part in parts if part.name not in self._ignored]
+        # Of a later generation first: whoever finds a row's answer need not look further.
+        found.sort(key=lambda part: (-part.generation, part.first, part.name))
+        self._parts = {}
+        for part in found:
+            self._parts.setdefault(part.replication, []).append(part)
+        self._ranges = {
+            replication: np.array([(part.first, part.last) for part in parts], np.int64).reshape(-1, 2)
+            for replication, parts in self._parts.items()
+        }
+        self._keys: Cache[_Keys] = Cache(_KEY_BYTES)
+        self._tables: Cache[pa.Table] = Cache(_TABLE_BYTES)
 
     def begin_again(self) -> None:
-        """Look at no part that is there now; answers from now on go before theirs, also in later runs."""
-        self.ignored = frozenset(self.names())
+        """Look at no part that is there now, nor does any later run, also if this one is killed."""
         self.generation += 1
+        name = f"g{self.generation:06d}.begun"
+        self.store.put_working(self.entity_id, f"{self._directory}/{name}", b"")
+        self.look()
+
+    def retire(self) -> None:
+        """Remove the ignored parts: what was asked again, and committed, has taken their place."""
+        for name in self._ignored:
+            self.store.remove_working(self.entity_id, f"{self._directory}/{name}")
 
     @property
     def _directory(self) -> str:
         return f"parts/{self.service_digest[:32]}"
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to take up."""
+        return not self._parts
 
     @property
     def schema(self) -> pa.Schema:
@@ -92,84 +194,210 @@ class Parts:
                 pa.field(INDEX, pa.int64(), nullable=False),
                 pa.field(REQUEST, pa.binary(32), nullable=False),
                 pa.field(RESPONSES, self.response_type),
+                pa.field(CLASS, pa.string()),
+                pa.field(ORIGIN, pa.string()),
             ]
         )
 
-    def add(self, answer: Answer) -> int:
-        """Take an answer into the open part; returns how many it holds now."""
-        with self._lock:
-            self._pending.append(answer)
-            return len(self._pending)
+    # Writing
 
-    def take(self) -> list[Answer]:
-        """Close the open part: its answers, to be given to :meth:`write`."""
-        with self._lock:
-            pending, self._pending = self._pending, []
-            return pending
-
-    def write(self, answers: list[Answer]) -> None:
-        """Write one part; it is durable when this returns.
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Write answers, those of a replication as one part; they are durable when this returns.
 
         Raises:
             EvaluationError: Arrow cannot hold an answer; all others are written.
-            OSError: The disk refused; the answers are in the open part again.
+            OSError: The disk refused; some may be written, none is lost to whoever holds them.
         """
-        if not answers:
-            return
+        failure: EvaluationError | None = None
+        for replication in sorted({answer.replication for answer in answers}):
+            of_it = [answer for answer in answers if answer.replication == replication]
+            of_it.sort(key=lambda answer: answer.index)
+            try:
+                self._write(replication, of_it)
+            except EvaluationError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _write(self, replication: int, answers: list[Answer]) -> None:
         try:
-            table = self._table(answers)
+            table = pa.Table.from_arrays(
+                [
+                    pa.array([replication] * len(answers), pa.int32()),
+                    pa.array([answer.index for answer in answers], pa.int64()),
+                    pa.array([answer.request for answer in answers], pa.binary(32)),
+                    pa.array([answer.responses for answer in answers], self.response_type),
+                    pa.array([answer.accepted for answer in answers], pa.string()),
+                    pa.nulls(len(answers), pa.string()),
+                ],
+                schema=self.schema,
+            )
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-            self._write_apart(answers, error)
+            self._write_apart(replication, answers, error)
             return
+        self.write_table(table, replication)
+
+    def write_table(self, table: pa.Table, replication: int) -> None:
+        """Write rows of :attr:`schema`, of one replication and in order, as one part."""
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
-        first, last = answers[0], answers[-1]
-        rows = f"{first.replication:04d}-{first.index:012d}-{last.index:012d}"
-        name = f"g{self.generation:06d}-{rows}-{uuid.uuid4().hex[:12]}.parquet"
-        try:
-            self.store.put_working(self.entity_id, f"{self._directory}/{name}", sink.getvalue())
-        except OSError:
-            with self._lock:
-                self._pending[:0] = answers  # paid for: whoever writes next tries again
-            raise
+        indices = table.column(INDEX)
+        extent = f"{indices[0].as_py()}.{indices[-1].as_py()}.{table.num_rows}"
+        name = f"g{self.generation:06d}.r{replication:04d}.{extent}.{uuid.uuid4().hex[:16]}.parquet"
+        self.store.put_working(self.entity_id, f"{self._directory}/{name}", sink.getvalue())
 
-    def _table(self, answers: list[Answer]) -> pa.Table:
-        return pa.Table.from_arrays(
-            [
-                pa.array([answer.replication for answer in answers], pa.int32()),
-                pa.array([answer.index for answer in answers], pa.int64()),
-                pa.array([answer.request for answer in answers], pa.binary(32)),
-                pa.array([answer.responses for answer in answers], self.response_type),
-            ],
-            schema=self.schema,
-        )
-
-    def _write_apart(self, answers: list[Answer], error: Exception) -> None:
+    def _write_apart(self, replication: int, answers: list[Answer], error: Exception) -> None:
         """Write what can be written of answers that do not fit into one part together."""
         if len(answers) == 1:
             raise EvaluationError(
-                f"the answer to row {answers[0].index} in replication {answers[0].replication} cannot be stored "
+                f"the answer to row {answers[0].index} in replication {replication} cannot be stored "
                 f"({type(error).__name__}): its outputSchema is too narrow for it"
             ) from None
         middle = len(answers) // 2
         failure: EvaluationError | None = None
         for half in (answers[:middle], answers[middle:]):
             try:
-                self.write(half)
+                self._write(replication, half)
             except EvaluationError as found:
                 failure = failure or found
         if failure is not None:
             raise failure
 
-    def names(self) -> list[str]:
-        """Names of the parts that are there, without the ignored ones."""
-        names = self.store.working_names(self.entity_id, self._directory)
-        return [name for name in names if name.endswith(".parquet") and name not in self.ignored]
+    # Reading
 
-    def retire(self) -> None:
-        """Remove the ignored parts: what was asked again, and committed, has taken their place."""
-        for name in self.ignored:
-            self.store.remove_working(self.entity_id, f"{self._directory}/{name}")
+    def find(self, replication: int, indices: np.ndarray, requests: np.ndarray) -> Found:
+        """Look for the answers of rows that ask what they ask now.
+
+        Args:
+            replication: From 0.
+            indices: Their ``_index_``, ascending: int64 (rows,).
+            requests: The digests of their requests: uint64 (rows, 4).
+        """
+        parts = np.full(len(indices), -1, np.int32)
+        rows = np.zeros(len(indices), np.int32)
+        if len(indices) and replication in self._parts:
+            ranges = self._ranges[replication]
+            near = np.flatnonzero((ranges[:, 0] <= indices[-1]) & (ranges[:, 1] >= indices[0]))
+            of = self._parts[replication]
+            for _, numbers in itertools.groupby(near.tolist(), key=lambda number: of[number].generation):
+                some = list(numbers)
+                # A plain answer goes before one that was accepted in its place, whatever their parts are called.
+                for plain in (True, False) if self.accept else (True,):
+                    for number in some:
+                        self._find_in(replication, number, indices, requests, parts, rows, plain)
+        return Found(parts, rows)
+
+    def _find_in(
+        self,
+        replication: int,
+        number: int,
+        indices: np.ndarray,
+        requests: np.ndarray,
+        parts: np.ndarray,
+        rows: np.ndarray,
+        plain: bool,
+    ) -> None:
+        keys = self._keys.get((replication, number), lambda: self._read_keys(replication, number))
+        low = np.searchsorted(keys.indices, indices[0], side="left")
+        high = np.searchsorted(keys.indices, indices[-1], side="right")
+        has, asked, places = keys.indices[low:high], keys.requests[low:high], keys.rows[low:high]
+        at = np.searchsorted(indices, has)
+        same = (indices[np.minimum(at, len(indices) - 1)] == has) & (at < len(indices))
+        same &= keys.plain[low:high] == plain
+        same[same] = (requests[at[same]] == asked[same]).all(axis=1) & (parts[at[same]] < 0)
+        parts[at[same]] = number
+        rows[at[same]] = places[same]
+
+    def _read_keys(self, replication: int, number: int) -> tuple[_Keys, int]:
+        table = self._read(self._parts[replication][number].name, _KEYS)
+        if table is None or not table.num_rows:
+            none = np.zeros(0, np.int64)
+            return _Keys(none, np.zeros((0, 4), np.uint64), none.astype(np.int32), none.astype(bool)), 0
+        indices, requests = table.column(0).chunk(0).to_numpy(), digests_of(table.column(1).chunk(0))
+        rows = np.arange(table.num_rows, dtype=np.int32)
+        classes = table.column(2).chunk(0)
+        plain = np.ones(table.num_rows, bool)
+        if classes.null_count < len(classes):
+            counts = pc.or_kleene(
+                pc.is_null(classes), pc.is_in(classes, value_set=pa.array(sorted(self.accept), pa.string()))
+            ).to_numpy(zero_copy_only=False)
+            plain = classes.is_null().to_numpy(zero_copy_only=False)
+            indices, requests, rows, plain = indices[counts], requests[counts], rows[counts], plain[counts]
+        return _Keys(indices, requests, rows, plain), 45 * len(rows)
+
+    def originals(self, replication: int) -> Iterator[tuple[int, _Keys]]:
+        """For each part of a replication its number, and which answers in it are no copies of another's."""
+        for number, keys, origins in self._with_origins(replication):
+            own = origins.is_null().to_numpy(zero_copy_only=False)
+            yield number, _Keys(*(column[own] for column in keys))
+
+    def copied(self, replication: int) -> set[tuple[str, bytes]]:
+        """(origin, request digest) of each answer that is a copy."""
+        return {
+            (origin.as_py(), request.tobytes())
+            for _, keys, origins in self._with_origins(replication)
+            for origin, request in zip(origins, keys.requests, strict=True)
+            if origin.is_valid
+        }
+
+    def _with_origins(self, replication: int) -> Iterator[tuple[int, _Keys, pa.Array]]:
+        for number, part in enumerate(self._parts.get(replication, ())):
+            keys, _ = self._read_keys(replication, number)
+            table = self._read(part.name, [ORIGIN])
+            if table is not None and table.num_rows:
+                yield number, keys, table.column(0).chunk(0).take(pa.array(keys.rows))
+
+    def take(self, replication: int, number: int, rows: Sequence[int]) -> pa.Table:
+        """Some rows of a part, in :attr:`schema`."""
+        return self._table(replication, number).take(pa.array(rows, pa.int64()))
+
+    def answers(
+        self, rows: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]], order: Sequence[int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Every answer that stands, once, by replication in the given order and then by row.
+
+        Args:
+            rows: Yields the indices and request digests of all rows, ascending, some thousands at a time.
+            order: The replications that count.
+
+        Yields:
+            Batches in :attr:`schema`.
+        """
+        for replication in order:
+            for indices, requests in rows():
+                for start in range(0, len(indices), _SLICE_ROWS):
+                    end = start + _SLICE_ROWS
+                    found = self.find(replication, indices[start:end], requests[start:end])
+                    yield from self._take(replication, found)
+
+    def _take(self, replication: int, found: Found) -> Iterator[pa.RecordBatch]:
+        there = np.flatnonzero(found.there)
+        if not len(there):
+            return
+        parts, rows = found.parts[there], found.rows[there]
+        by_part = np.argsort(parts, kind="stable")
+        edges = np.flatnonzero(np.diff(parts[by_part])) + 1
+        taken = [
+            self._table(replication, int(parts[group[0]])).take(pa.array(rows[group]))
+            for group in np.split(by_part, edges)
+        ]
+        table = pa.concat_tables(taken)
+        if len(taken) > 1:
+            table = table.take(pa.array(np.argsort(by_part, kind="stable")))
+        yield from table.combine_chunks().to_batches()
+
+    def _table(self, replication: int, number: int) -> pa.Table:
+        def read() -> tuple[pa.Table, int]:
+            name = self._parts[replication][number].name
+            table = self._read(name)
+            if table is None:
+                raise EvaluationError(
+                    f"{self.entity_id}: the part {name} of its answers went away while it was read: "
+                    "start it again"
+                )
+            return table, table.nbytes
+
+        return self._tables.get((replication, number), read)
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
         """A part, or None where the file is none: something else wrote it, or a disk lost it.
@@ -178,57 +406,8 @@ class Parts:
         """
         try:
             data = self.store.get_working(self.entity_id, f"{self._directory}/{name}")
-            table = pq.read_table(pa.BufferReader(data), columns=columns)
+            table = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns, use_threads=False)
         except (pa.ArrowInvalid, OSError):
             return None
         wanted = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
-        return table if table.schema.equals(wanted) else None
-
-    def keys(self) -> set[tuple[int, int, bytes]]:
-        """(replication, ``_index_``, request digest) of every answer that is there."""
-        keys: set[tuple[int, int, bytes]] = set()
-        for name in self.names():
-            table = self._read(name, [REPLICATION, INDEX, REQUEST])
-            if table is None:
-                continue
-            replications, indices, requests = (table.column(i).to_pylist() for i in range(3))
-            keys.update(zip(replications, indices, requests, strict=True))
-        return keys
-
-    def answers(self, wanted: dict[int, bytes], order: list[int]) -> Iterator[pa.RecordBatch]:
-        """Every answer that still stands, once, by replication in the given order and then by row.
-
-        Only keys are held in memory, and a few parts at a time.
-
-        Args:
-            wanted: Request digest of each row, by ``_index_``.
-            order: The replications that count.
-
-        Yields:
-            Batches in :attr:`schema`; each holds rows of one part.
-        """
-        rank = {replication: position for position, replication in enumerate(order)}
-        names = list(reversed(self.names()))  # of a later generation first
-        seen: set[tuple[int, int]] = set()
-        chosen: list[tuple[int, int, int, int]] = []
-        for part, name in enumerate(names):
-            table = self._read(name, [REPLICATION, INDEX, REQUEST])
-            if table is None:
-                continue
-            columns = (table.column(i).to_pylist() for i in range(3))
-            for row, (replication, index, request) in enumerate(zip(*columns, strict=True)):
-                key = (replication, index)
-                if replication in rank and wanted.get(index) == request and key not in seen:
-                    seen.add(key)
-                    chosen.append((rank[replication], index, part, row))
-        chosen.sort()
-        open_part = functools.lru_cache(maxsize=_OPEN_PARTS)(self._read)
-        for part, run in itertools.groupby(chosen, key=lambda key: key[2]):
-            table = open_part(names[part])
-            if table is None:
-                raise EvaluationError(
-                    f"{self.entity_id}: the part {names[part]} of its answers went away while it was read: "
-                    "start it again"
-                )
-            rows = pa.array([row for _, _, _, row in run], pa.int64())
-            yield from table.take(rows).to_batches()
+        return table.combine_chunks() if table.schema.equals(wanted) else None

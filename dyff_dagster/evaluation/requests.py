@@ -8,19 +8,20 @@ import decimal
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.dataset
-
 from dyff_dagster.evaluation.errors import EvaluationError
+from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.schema.adapters import Multipart, create_pipeline
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import SchemaAdapter
 
-INDEX = "_index_"
 Pipeline = Callable[[Iterable[dict[str, Any]]], Iterable[Any]]
+
+REQUEST_FORMAT = 1
+"""Goes up whenever the same row would be sent in other bytes than before."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Request:
         body: JSON in UTF-8, or ``multipart/form-data`` where the input pipeline ends with FileUpload.
         digest: SHA-256 of the body (32 bytes): part of the answer's key. A form's boundary is always the same
             for the same form, so that its digest is too.
+        position: Of the row among the data set's rows.
         content_type: The header Content-Type that the body goes with.
     """
 
     index: int
     body: bytes
     digest: bytes
+    position: int = 0
     content_type: str = "application/json"
 
 
@@ -57,19 +60,17 @@ class RequestBuilder:
         self._withheld = frozenset(withheld)
         self.sent_fields: set[str] = set()
 
-    def requests(self, dataset: pyarrow.dataset.Dataset, batch_size: int = 1024) -> Iterator[Request]:
-        """A request for each row, in the order of the files.
+    def columns(self, names: Iterable[str]) -> list[str]:
+        """Of the data set's fields those that may be read for a request."""
+        return [name for name in names if name not in self._withheld]
+
+    def request(self, row: dict[str, Any], position: int = 0) -> Request:
+        """The request of a row, which is used up; ``position``: its place among the data set's rows.
 
         Raises:
-            EvaluationError: The pipeline fails on a row, yields none or several, or the row holds what JSON
+            EvaluationError: The pipeline fails on the row, yields none or several, or the row holds what JSON
                 cannot say. The row is named, its contents are not shown.
         """
-        columns = [name for name in dataset.schema.names if name not in self._withheld]
-        for batch in dataset.to_batches(columns=columns, batch_size=batch_size):
-            for row in batch.to_pylist():
-                yield self._request(row)
-
-    def _request(self, row: dict[str, Any]) -> Request:
         index = row[INDEX]
         if self._pipeline is None:
             del row[INDEX]
@@ -88,7 +89,8 @@ class RequestBuilder:
             self.sent_fields.update((item.name, *(name for name, _ in item.fields)))
             boundary = item.boundary()
             body = item.encode(boundary)
-            return Request(index, body, hashlib.sha256(body).digest(), item.request_type(boundary))
+            content_type = item.request_type(boundary)
+            return Request(index, body, hashlib.sha256(body).digest(), position, content_type)
         self.sent_fields.update(item)
         try:
             body = json.dumps(item, default=_encode, allow_nan=False, ensure_ascii=False).encode()
@@ -97,7 +99,7 @@ class RequestBuilder:
                 f"row {index} cannot be sent as JSON: its field {_unsendable(item)} holds no finite number, text, "
                 "boolean, date or bytes; correct it, or take the field out in the input pipeline"
             ) from error
-        return Request(index, body, hashlib.sha256(body).digest())
+        return Request(index, body, hashlib.sha256(body).digest(), position)
 
 
 def _encode(value: object) -> object:

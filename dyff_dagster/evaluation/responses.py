@@ -50,17 +50,28 @@ class ResponseReader:
         self._pipeline = create_pipeline(list(pipeline)) if pipeline else None
         self._struct = _struct_converter(self.type.value_type)
 
-    def read(self, body: bytes) -> list[dict[str, Any]]:
-        """The responses in a reply; an empty list is an answer.
+    def parse(self, body: bytes) -> Any:
+        """A reply's JSON.
 
         Raises:
-            RowError: The reply is no JSON (``not-json``), the pipeline fails on it (``adapter``), or a
-                field is missing or of the wrong type (``wrong-shape``).
+            RowError: It is no JSON (``not-json``).
         """
         try:
-            reply = json.loads(body)
+            return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise RowError("not-json", "the service's reply is no JSON", body=head(body)) from error
+
+    def responses(self, reply: Any, body: bytes) -> list[dict[str, Any]]:
+        """The responses in a reply; an empty list is an answer.
+
+        Args:
+            reply: What :meth:`parse` made of the body.
+            body: For errors.
+
+        Raises:
+            RowError: The pipeline fails on it (``adapter``), or a field is missing or of the wrong type
+                (``wrong-shape``).
+        """
         items = reply if isinstance(reply, list) else [reply]
         for item in items:
             if not isinstance(item, dict):

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-import io
-import json
+import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from dyff_dagster.evaluation.client import Client, FailedRow, Tally
+from dyff_dagster.evaluation.client import Client, Pending
 from dyff_dagster.evaluation.completeness import count
-from dyff_dagster.evaluation.errors import EvaluationError, EvaluationIncomplete
+from dyff_dagster.evaluation.donors import Donors
+from dyff_dagster.evaluation.errors import EvaluationIncomplete
+from dyff_dagster.evaluation.fleet import Fleet
+from dyff_dagster.evaluation.ledger import Ledger
 from dyff_dagster.evaluation.options import DEFAULT_WORKERS, EvaluationOptions
-from dyff_dagster.evaluation.parts import INDEX, REPLICATION, RESPONSES, Parts
-from dyff_dagster.evaluation.requests import Request, RequestBuilder
+from dyff_dagster.evaluation.parts import CLASS, REPLICATION, RESPONSES, Parts
+from dyff_dagster.evaluation.plan import Plan
+from dyff_dagster.evaluation.requests import REQUEST_FORMAT, Request, RequestBuilder
 from dyff_dagster.evaluation.responses import ResponseReader
+from dyff_dagster.evaluation.rows import INDEX, OrderedRows
+from dyff_dagster.evaluation.state import describe
+from dyff_dagster.evaluation.summary import Summary
+from dyff_dagster.evaluation.tally import Tally
 from dyff_dagster.schema.arrow import open_dataset
+from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.schema.content import ContentDigest
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import Evaluation
 from dyff_dagster.sessions import Session
-from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, columns_of, no_progress
+from dyff_dagster.store import (
+    Commit,
+    Completeness,
+    Facts,
+    Inputs,
+    Progress,
+    Store,
+    columns_of,
+    local_path,
+    no_progress,
+)
 
 _GROUP_ROWS = 65_536
 _GROUP_BYTES = 64 * 1024 * 1024
@@ -48,7 +67,8 @@ def run(
 ) -> Commit:
     """Answer every row in every replication exactly once, and commit the answers.
 
-    Call it while holding the entity's lock (:meth:`~dyff_dagster.store.Store.lock`).
+    Call it while holding the entity's lock (:meth:`~dyff_dagster.store.Store.lock`). The memory that it takes
+    does not grow with the data set.
 
     Args:
         entity: The evaluation.
@@ -58,7 +78,7 @@ def run(
         service_digest: Digest of the service, first part of every answer's key.
         session: Opens the session; not called where nothing is left to ask.
         withheld: Fields that the service may not see.
-        options: Timeouts, attempts, what to bear.
+        options: Timeouts, attempts, what to bear, when to stop.
         progress: Told (rows answered, rows in all), counting replications.
         run_id: Recorded with the commit.
         fresh: Ask for everything again, also for what has an answer.
@@ -70,205 +90,266 @@ def run(
     """
     options = options or EvaluationOptions()
     data = open_dataset(dataset)
-    if INDEX not in data.schema.names:
-        raise EvaluationError(
-            f"{entity.id}: the data set has no field {INDEX}: import it with dyff-dagster import-data"
-        )
     interface = entity.inferenceSession.inferenceService.interface
-    reader = ResponseReader(interface)
     builder = RequestBuilder(interface.inputPipeline, withheld)
-    parts = Parts(store, entity.id, service_digest, reader.type)
-    if fresh:
-        parts.begin_again()
-    known = parts.keys()
-    expected = data.count_rows() * entity.replications
-    wanted: dict[int, bytes] = {}
-    taken_up = 0
+    reader = ResponseReader(interface)
+    spill = local_path(store.working(entity.id)) / "sorting" if store.local else Path("sorting")
+    rows = OrderedRows(data, builder.columns(data.schema.names), spill)
+    try:
+        parts = Parts(store, entity.id, service_digest, reader.type, options.accept)
+        if fresh:
+            parts.begin_again()
+        work = _Work(
+            entity=entity,
+            store=store,
+            options=options,
+            rows=rows,
+            builder=builder,
+            reader=reader,
+            parts=parts,
+            ledger=_ledger(entity, store, rows, inputs, withheld),
+            progress=progress,
+            fresh=fresh,
+        )
+        return work.run(session, inputs, tuple(sorted(withheld)), run_id)
+    finally:
+        rows.close()
 
-    def pending() -> Iterator[tuple[int, Request]]:
-        nonlocal taken_up
-        for request in builder.requests(data):
-            wanted[request.index] = request.digest
-            for replication in range(entity.replications):
-                if (replication, request.index, request.digest) in known:
-                    taken_up += 1
-                else:
-                    yield replication, request
 
-    rest = pending()
-    first = next(rest, None)
-    tally = Tally()
-    service_log, logs = "", ""
-    if first is not None:
+def _ledger(
+    entity: Evaluation, store: Store, rows: OrderedRows, inputs: Inputs, withheld: frozenset[str]
+) -> Ledger:
+    """The digests of requests that were made of this version of the data set in this way, as far as known."""
+    version = inputs.upstream.get(entity.dataset)
+    pipeline = entity.inferenceSession.inferenceService.interface.inputPipeline or []
+    said = [
+        REQUEST_FORMAT,
+        version or uuid.uuid4().hex,
+        [adapter.model_dump(mode="json") for adapter in pipeline],
+        sorted(withheld),
+    ]
+    ledger = Ledger(store, entity.id, sha256_text(canonical_json(said).decode()))
+    if ledger.rows and not ledger.agrees_with(rows.indices()):
+        ledger.begin_again()
+    ledger.forget_others()
+    return ledger
 
-        def report(tally: Tally) -> None:
-            progress("answers", min(taken_up + tally.answered, expected), expected)
 
-        workers = entity.inferenceSession.replicas * (entity.workersPerReplica or DEFAULT_WORKERS)
-        with session() as opened:
-            client = Client(opened, reader, options, parts, max(1, workers), report)
-            tally = client.tally
-            try:
-                client.ask_all(_chain(first, rest))
-            finally:
-                if tally.failed and opened.replicas:
-                    service_log, logs = opened.log_tail(), f"; the service's log is in {opened.directory}"
-                _write_summary(store, entity, tally)
-                _write_failed(store, entity, tally.failed)
-    progress("answers", taken_up + tally.answered, expected)
+@dataclass
+class _Work:
+    """One run of one evaluation."""
 
-    with store.draft(entity.id) as draft:
-        data_version, rows, schema = _write_answers(entity, parts, wanted, draft.path)
-        completeness = count(entity.id, draft.path, data, entity.replications)
-        unexplained = completeness.missing - len(tally.failed)
+    entity: Evaluation
+    store: Store
+    options: EvaluationOptions
+    rows: OrderedRows
+    builder: RequestBuilder
+    reader: ResponseReader
+    parts: Parts
+    ledger: Ledger
+    progress: Progress
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        self.expected = self.rows.count * self.entity.replications
+        self.plan = Plan(
+            self.rows,
+            self.builder,
+            self.ledger,
+            self.parts,
+            self.entity.replications,
+            Donors(self.parts) if self.options.reuse and not self.fresh else None,
+        )
+        self.tally = Tally(self.entity.id)
+        self.summary = Summary(self.store, self.entity.id, self.options.prices)
+        self.service_log, self.logs = "", ""
+        self.stopped: str | None = None
+
+    def run(
+        self,
+        session: Callable[[], AbstractContextManager[Session]],
+        inputs: Inputs,
+        withheld: tuple[str, ...],
+        run_id: str,
+    ) -> Commit:
+        rest = self.plan.pending()
+        first = next(rest, None)
+        if first is not None:
+            with session() as opened:
+                self._ask(opened, _chain(first, rest))
+        self.tally.reused = self.plan.reused
+        self.progress("answers", self._answered(), self.expected)
+        if self.stopped is not None:
+            raise self._stopped(rest)
+        # What was written meanwhile, here or by a process of this one.
+        self.parts.look()
+        with self.store.draft(self.entity.id) as draft:
+            data_version, written, schema = self._write_answers(draft.path)
+            completeness = count(self.entity.id, draft.path, self.rows.indices, self.entity.replications)
+            self._refuse_incomplete(completeness)
+            facts = Facts(
+                rows=written,
+                columns=columns_of(schema),
+                sent_fields=tuple(sorted(self.builder.sent_fields | self.ledger.fields)),
+                withheld=withheld,
+                completeness=completeness,
+                notes={"takenUp": self.plan.taken_up, **self._notes()},
+            )
+            commit = draft.commit(
+                entity=self.entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
+            )
+        self.parts.retire()
+        return commit
+
+    def _notes(self) -> dict[str, Any]:
+        """What this run did, and what all of them together cost."""
+        run, total = self.summary.of_run(self.tally), self.summary.totals(self.tally)
+        return {
+            **run,
+            "total": {name: total[name] for name in ("requests", "retries", "tokens", "cost", "runs")},
+        }
+
+    def _answered(self) -> int:
+        return self.plan.taken_up + self.plan.reused + self.tally.answered
+
+    def _ask(self, session: Session, pending: Pending) -> None:
+        workers = self.entity.inferenceSession.replicas * (self.entity.workersPerReplica or DEFAULT_WORKERS)
+        workers = max(1, workers)
+        client = (
+            self._fleet(session, workers) if self.options.processes > 1 else self._client(session, workers)
+        )
+        try:
+            client.ask_all(pending)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk must not hide what happened before
+                self._note(client, session)
+            raise
+        self._note(client, session)
+
+    def _note(self, client: Client | Fleet, session: Session) -> None:
+        """Keep what is known after asking, however it ended."""
+        self.stopped = client.stopped
+        if self.tally.failed.count and session.replicas:
+            self.service_log, self.logs = session.log_tail(), f"; the service's log is in {session.directory}"
+        self.ledger.flush()
+        self.summary.write(self.tally)
+        self.store.put_working(self.entity.id, "errors.parquet", self.tally.failed.parquet(), private=True)
+
+    def _client(self, session: Session, workers: int) -> Client:
+        return Client(
+            session,
+            self.reader,
+            self.options,
+            self.parts,
+            workers,
+            self.tally,
+            self.summary,
+            lambda client: self._report(client.traffic.in_flight, client.traffic.lowered),
+            self.options.allowed_failures(self.expected),
+        )
+
+    def _fleet(self, session: Session, workers: int) -> Fleet:
+        return Fleet(
+            self.options.processes,
+            session,
+            self.entity.inferenceSession.inferenceService.interface,
+            self.options,
+            self.parts,
+            workers,
+            self.tally,
+            self.summary,
+            self._report,
+            session.directory / "clients",
+            self.options.allowed_failures(self.expected),
+        )
+
+    def _report(self, in_flight: int, limit: int | None = None) -> None:
+        done = min(self._answered(), self.expected)
+        self.progress(describe(self.tally, in_flight, limit, self.expected - done), done, self.expected)
+
+    def _stopped(self, rest: Iterator[tuple[int, Request]]) -> EvaluationIncomplete:
+        """A cap was reached: count what else is there, without asking for it."""
+        for _ in rest:
+            pass
+        answered = self._answered()
+        missing = self.expected - answered
+        return EvaluationIncomplete(
+            f"{self.entity.id}: stopped at dyff-dagster/{self.stopped}, with {answered} of {self.expected} answers: "
+            "raise it and start it again, which goes on where this stopped",
+            Completeness(expected=self.expected, answered=answered, missing=missing),
+            self.tally.errors,
+        )
+
+    def _write_answers(self, directory: Path) -> tuple[str, int, pa.Schema]:
+        """Write the answers as reference-facts has them; returns their content digest, number and schema.
+
+        Rows stand in the order that the content digest is defined over: by the replication's id, then by row.
+        """
+        fields = [
+            pa.field(REPLICATION, pa.string(), nullable=False),
+            pa.field(INDEX, pa.int64(), nullable=False),
+            self.parts.schema.field(RESPONSES),
+        ]
+        if self.options.accept:
+            fields.append(self.parts.schema.field(CLASS))
+        schema = pa.schema(fields)
+        names = [replication_id(self.entity.id, number) for number in range(self.entity.replications)]
+        order = sorted(range(self.entity.replications), key=names.__getitem__)
+        digest = ContentDigest(schema)
+        rows = waiting_rows = waiting_bytes = 0
+        waiting: list[pa.RecordBatch] = []
+        with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
+
+            def flush() -> None:
+                if waiting:
+                    writer.write_table(pa.Table.from_batches(waiting, schema))
+                    waiting.clear()
+
+            for batch in self.parts.answers(self.ledger.chunks, order):
+                number = batch.column(REPLICATION)[0].as_py()
+                columns = [pa.array([names[number]] * batch.num_rows, pa.string())]
+                columns += [batch.column(field.name) for field in fields[1:]]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                digest.update(batch)
+                waiting.append(batch)
+                rows += batch.num_rows
+                waiting_rows += batch.num_rows
+                waiting_bytes += batch.nbytes
+                if waiting_rows >= _GROUP_ROWS or waiting_bytes >= _GROUP_BYTES:
+                    flush()
+                    waiting_rows = waiting_bytes = 0
+            flush()
+        return digest.hexdigest(), rows, schema
+
+    def _refuse_incomplete(self, completeness: Completeness) -> None:
+        unexplained = completeness.missing - self.tally.failed.count
         if (
             completeness.duplicated
             or completeness.unexpected
             or unexplained
-            or completeness.missing > options.allowed_failures(expected)
+            or completeness.missing > self.options.allowed_failures(self.expected)
         ):
             raise EvaluationIncomplete(
-                _incomplete(entity, completeness.missing, tally, store) + logs,
+                self._incomplete(completeness.missing) + self.logs,
                 completeness,
-                tally.errors,
-                service_log,
+                self.tally.errors,
+                self.service_log,
             )
-        facts = Facts(
-            rows=rows,
-            columns=columns_of(schema),
-            sent_fields=tuple(sorted(builder.sent_fields)),
-            withheld=tuple(sorted(withheld)),
-            completeness=completeness,
-            notes={"takenUp": taken_up, **_summary(tally)},
+
+    def _incomplete(self, missing: int) -> str:
+        row = self.tally.failed.first
+        if row is None:
+            return (
+                f"{self.entity.id}: {missing} rows have no answer after every one was asked for: "
+                "the data set changed under this run; start it again"
+            )
+        return (
+            f"{self.entity.id}: {missing} of the answers are missing, the first is row {row.index}, replication "
+            f"{row.replication}, because {row.error} ({row.attempts} attempts); all are listed in "
+            f"{self.store.working(self.entity.id) / 'errors.parquet'}, and running it again asks for these alone"
         )
-        commit = draft.commit(
-            entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
-        )
-    parts.retire()
-    return commit
 
 
-def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Request]]:
+def _chain(first: tuple[int, Request], rest: Iterator[tuple[int, Request]]) -> Pending:
     yield first
     yield from rest
-
-
-def _write_answers(
-    entity: Evaluation, parts: Parts, wanted: dict[int, bytes], directory: Path
-) -> tuple[str, int, pa.Schema]:
-    """Write the answers as reference-facts has them; returns their content digest, number and schema.
-
-    Rows stand in the order that the content digest is defined over: by the replication's id, then by row.
-    """
-    schema = pa.schema(
-        [
-            pa.field(REPLICATION, pa.string(), nullable=False),
-            pa.field(INDEX, pa.int64(), nullable=False),
-            parts.schema.field(RESPONSES),
-        ]
-    )
-    names = [replication_id(entity.id, number) for number in range(entity.replications)]
-    order = sorted(range(entity.replications), key=names.__getitem__)
-    digest = ContentDigest(schema)
-    rows = waiting_rows = waiting_bytes = 0
-    waiting: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
-
-        def flush() -> None:
-            if waiting:
-                writer.write_table(pa.Table.from_batches(waiting, schema))
-                waiting.clear()
-
-        for batch in parts.answers(wanted, order):
-            replications = pa.array([names[number] for number in batch.column(REPLICATION).to_pylist()])
-            columns = [replications, batch.column(INDEX), batch.column(RESPONSES)]
-            batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-            digest.update(batch)
-            waiting.append(batch)
-            rows += batch.num_rows
-            waiting_rows += batch.num_rows
-            waiting_bytes += batch.nbytes
-            if waiting_rows >= _GROUP_ROWS or waiting_bytes >= _GROUP_BYTES:
-                flush()
-                waiting_rows = waiting_bytes = 0
-        flush()
-    return digest.hexdigest(), rows, schema
-
-
-def _incomplete(entity: Evaluation, missing: int, tally: Tally, store: Store) -> str:
-    if not tally.failed:
-        return (
-            f"{entity.id}: {missing} rows have no answer after every one was asked for: "
-            "the data set changed under this run; start it again"
-        )
-    row = min(tally.failed, key=lambda row: (row.index, row.replication))
-    return (
-        f"{entity.id}: {missing} of the answers are missing, the first is row {row.index}, replication "
-        f"{row.replication}, because {row.error} ({row.attempts} attempts); all are listed in "
-        f"{store.working(entity.id) / 'errors.parquet'}, and running it again asks for these alone"
-    )
-
-
-def _summary(tally: Tally) -> dict[str, Any]:
-    latencies = sorted(tally.latencies)
-
-    def quantile(q: float) -> float | None:
-        return round(latencies[min(len(latencies) - 1, int(q * len(latencies)))], 6) if latencies else None
-
-    return {
-        "rows": tally.answered,
-        "requests": tally.requests,
-        "retries": tally.retries,
-        "errors": tally.errors,
-        "rowsPerSecond": round(tally.answered / tally.seconds, 3) if tally.seconds else 0.0,
-        "latency": {"p50": quantile(0.5), "p95": quantile(0.95), "p99": quantile(0.99)},
-        "bytes": tally.bytes,
-    }
-
-
-def _write_summary(store: Store, entity: Evaluation, tally: Tally) -> None:
-    """Keep CONTRACT's ``summary.json``: counts are totals over all runs, rates are the last run's."""
-    try:
-        before = json.loads(store.get_working(entity.id, "summary.json"))
-    except (FileNotFoundError, ValueError):
-        before = {}
-    now = _summary(tally)
-    for name in ("rows", "requests", "retries", "bytes"):
-        now[name] += before.get(name, 0)
-    errors = dict(before.get("errors", {}))
-    for kind, number in tally.errors.items():
-        errors[kind] = errors.get(kind, 0) + number
-    # Tokens and cost are CONTRACT's names; null, not 0, says that nobody counted them.
-    now.update(errors=errors, tokens=before.get("tokens"), cost=before.get("cost"))
-    now["runs"] = before.get("runs", 0) + 1
-    store.put_working(entity.id, "summary.json", json.dumps(now, indent=1).encode())
-
-
-def _write_failed(store: Store, entity: Evaluation, failed: list[FailedRow]) -> None:
-    """Keep the rows that stayed without an answer; never what was sent for them."""
-    schema = pa.schema(
-        [
-            pa.field(REPLICATION, pa.string(), nullable=False),
-            pa.field(INDEX, pa.int64(), nullable=False),
-            pa.field("class", pa.string(), nullable=False),
-            pa.field("status", pa.int32()),
-            pa.field("attempts", pa.int32(), nullable=False),
-            pa.field("message", pa.string(), nullable=False),
-            pa.field("body", pa.string(), nullable=False),
-        ]
-    )
-    rows = [
-        {
-            REPLICATION: replication_id(entity.id, row.replication),
-            INDEX: row.index,
-            "class": row.error.kind,
-            "status": row.error.status,
-            "attempts": row.attempts,
-            "message": row.error.message,
-            "body": row.error.body,
-        }
-        for row in sorted(failed, key=lambda row: (row.replication, row.index))
-    ]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-    store.put_working(entity.id, "errors.parquet", sink.getvalue(), private=True)

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -18,18 +17,18 @@ from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
+from dyff_dagster.orchestration.progress import StepProgress
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.platform import DyffEntity
+from dyff_dagster.schema.platform import DyffEntity, Evaluation
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.store import Commit, EntityBusy
 
-_SECONDS_BETWEEN_LINES = 3.0
 _WATCH = "dyff-dagster-parent"
 
 
@@ -112,15 +111,17 @@ def _run(
     _end_with_parent()
     try:
         sessions.require_local()
-        step = Step(
-            catalog=catalog,
-            store=storage.store(),
-            entity=entity,
-            progress=_lines(context),
-            run_id=context.run.run_id,
-            startup_timeout=sessions.startup_timeout,
-        )
-        commit, reused = step.compute(force=config.force)
+        with StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress:
+            step = Step(
+                catalog=catalog,
+                store=storage.store(),
+                entity=entity,
+                progress=progress,
+                run_id=context.run.run_id,
+                startup_timeout=sessions.startup_timeout,
+                client_processes=sessions.client_processes,
+            )
+            commit, reused = step.compute(force=config.force)
     except (DyffError, OSError, GuardError) as error:
         if isinstance(error, SessionError | EvaluationIncomplete) and (tail := error.log_tail()):
             # It may hold prompts: the terminal may show it, Dagster's event log may not.
@@ -197,21 +198,6 @@ def _reason(entity: DyffEntity) -> str:
     return {"Evaluation": "Incomplete", "Dataset": "IngestFailed"}.get(
         entity.kind, "FetchFailed" if entity.kind in ("Model", "Module", "DataSource") else "Failed"
     )
-
-
-def _lines(context: dg.AssetExecutionContext) -> Callable[[str, int | None, int | None], None]:
-    """Progress as lines in Dagster's log, one every few seconds: each is an event that is kept for good."""
-    last = time.monotonic()
-
-    def progress(message: str, done: int | None = None, total: int | None = None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            count = "" if done is None else f" {done}" if total is None else f" {done}/{total}"
-            context.log.info(message + count)
-
-    return progress
 
 
 def _summary(commit: Commit) -> str:

@@ -94,6 +94,11 @@ class DyffSessions(dg.ConfigurableResource[None]):
 
     backend: str = Field(default="local", description="`local` or `kubernetes` (DYFF_SESSIONS).")
     startup_timeout: float = Field(default=120.0, description="Seconds until a local service must be ready.")
+    client_processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that send an evaluation's requests: more than 1 only where one core is too slow.",
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DyffSessions:

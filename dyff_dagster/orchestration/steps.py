@@ -6,6 +6,7 @@ room of the entity's kind. Nothing here is about Dagster: the ops call :func:`co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from dyff_dagster import analysis, evaluation, sources
 from dyff_dagster.catalog import Catalog
-from dyff_dagster.evaluation.options import parse_max_failed_rows
+from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops, declared_behind
+from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
@@ -32,6 +34,7 @@ from dyff_dagster.schema.platform import (
     Module,
     SafetyCase,
 )
+from dyff_dagster.schema.prices import parse_prices
 from dyff_dagster.sessions import (
     Session,
     attach_session,
@@ -44,6 +47,8 @@ from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_pat
 from dyff_dagster.store.digests import digest_file
 
 Service = InferenceService | ForeignInferenceService
+
+_OF_EVALUATION = ("max-failed-rows", "accept", "reuse", "max-requests", "max-cost", "max-seconds")
 
 _PATIENCE = 5.0
 """Seconds to wait for another run that computes the same entity: a copy of a module is over by then, and of
@@ -71,6 +76,7 @@ class Step:
         progress: Told how far it is.
         run_id: The Dagster run.
         startup_timeout: Seconds until a service must be ready.
+        client_processes: Processes that send an evaluation's requests.
     """
 
     catalog: Catalog
@@ -79,6 +85,7 @@ class Step:
     progress: Progress
     run_id: str = ""
     startup_timeout: float = 120.0
+    client_processes: int = 1
     _seen: dict[str, Commit | None] = field(default_factory=dict, repr=False)
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
@@ -352,9 +359,24 @@ class Step:
         )
 
     def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
-        """What the author says about how the evaluation is run."""
+        """What the author says about how the evaluation is run, and what counts as an answer."""
+        said = {name: self.catalog.annotation(entity.id, name) for name in _OF_EVALUATION}
+        service = self.service_of(entity).id
+        known = service in self.catalog.entities
+        rules, prices = (
+            self.catalog.annotation(service, name) if known else None for name in ("answer-rules", "prices")
+        )
+        requests = parse_limit("max-requests", said["max-requests"])
         return evaluation.EvaluationOptions(
-            max_failed_rows=parse_max_failed_rows(self.catalog.annotation(entity.id, "max-failed-rows"))
+            max_failed_rows=parse_max_failed_rows(said["max-failed-rows"]),
+            accept=frozenset(name.strip() for name in (said["accept"] or "").split(",") if name.strip()),
+            rules=parse_answer_rules(rules, os.environ),
+            prices=parse_prices(prices, os.environ),
+            reuse=said["reuse"] == "true",
+            max_requests=None if requests is None else int(requests),
+            max_cost=parse_limit("max-cost", said["max-cost"]),
+            max_seconds=parse_limit("max-seconds", said["max-seconds"]),
+            processes=self.client_processes,
         )
 
     def _start(self, entity: InferenceSession, inputs: Inputs) -> Commit:

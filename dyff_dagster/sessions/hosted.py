@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from dyff_dagster.schema.platform import InferenceServiceSpec
+from dyff_dagster.schema.variables import VARIABLE
 from dyff_dagster.sessions.errors import SessionError
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def is_absolute(endpoint: str) -> bool:
@@ -94,4 +93,4 @@ def resolve_headers(headers: Mapping[str, str], session_id: str = "") -> dict[st
             session_id=session_id,
         )
 
-    return {name: _VARIABLE.sub(value_of, value) for name, value in headers.items()}
+    return {name: VARIABLE.sub(value_of, value) for name, value in headers.items()}

@@ -43,7 +43,8 @@ _FILES = ".files.json"
 """Written last into a version: a version without it is not there."""
 
 _OWN = (
-    "versions", "commits", "commit.json", "drafts", "lock", "parts", "sessions", "revisions", "history.json"
+    "versions", "commits", "commit.json", "drafts", "lock", "parts", "requests", "sessions", "revisions",
+    "history.json",
 )  # fmt: skip
 """Names under ``.dyff`` that an artifact may not use: they are the store's and its users' own."""
 
@@ -112,6 +113,12 @@ class Store:
     def remove_working(self, entity_id: str, name: str) -> None:
         """Remove ``ROOT/ID/.dyff/NAME``, if it is there."""
         self._files.remove(self.working(entity_id) / name)
+
+    def clear_working(self, entity_id: str, name: str) -> None:
+        """Remove the directory ``ROOT/ID/.dyff/NAME`` with the files in it, if it is there."""
+        for found in self._files.names(self.working(entity_id) / name):
+            self._files.remove(self.working(entity_id) / name / found)
+        self._files.clear(self.working(entity_id) / name)
 
     def working_names(self, entity_id: str, name: str) -> list[str]:
         """What lies in the directory ``ROOT/ID/.dyff/NAME``, sorted, hidden names left out."""
@@ -204,7 +211,11 @@ class Store:
     def clear_drafts(self, entity_id: str) -> None:
         """Remove what a killed process left half-made. Call it under :meth:`lock`."""
         if self.local:
-            shutil.rmtree(local_path(self.working(entity_id) / "drafts"), ignore_errors=True)
+            working = local_path(self.working(entity_id))
+            shutil.rmtree(working / "drafts", ignore_errors=True)
+            for folder in ("parts", "requests"):
+                for temporary in (working / folder).glob("*/.*.tmp"):
+                    temporary.unlink(missing_ok=True)
 
     def intact(self, commit: Commit) -> bool:
         """Whether every file of a version is still there with its size; bytes are not read again."""

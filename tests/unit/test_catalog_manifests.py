@@ -223,9 +223,9 @@ def test_labels_and_annotations_may_be_lists_or_mappings(tmp_path: Path) -> None
 
 
 def test_numbers_as_annotations_keep_their_spelling(tmp_path: Path) -> None:
-    write(tmp_path, MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/max-cost: 1.50}\n")
+    write(tmp_path, MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/max-seconds: 1.50}\n")
 
-    assert Catalog.load(tmp_path).annotation("run", "max-cost") == "1.50"
+    assert Catalog.load(tmp_path).annotation("run", "max-seconds") == "1.50"
 
 
 def test_files_of_any_depth_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:

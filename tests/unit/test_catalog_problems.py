@@ -418,6 +418,60 @@ ANNOTATIONS = [
         ],
     ),
     (
+        "failed rows of all rows",
+        [MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/max-failed-rows: 1.0}\n"],
+        [
+            "audit.yaml:35: annotations.dyff-dagster/max-failed-rows: must be a count of rows, as 5, "
+            "or a fraction of them between 0 and 1, as 0.01"
+        ],
+    ),
+    (
+        "a class that no error can have",
+        [MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/accept: 'truncated, not_json'}\n"],
+        [
+            "audit.yaml:35: annotations.dyff-dagster/accept: must be classes of errors separated by commas, "
+            "as in truncated, status-451"
+        ],
+    ),
+    (
+        "a class of many statuses",
+        [MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/accept: status-5xx}\n"],
+        [
+            "audit.yaml:35: annotations.dyff-dagster/accept: must be classes of errors separated by commas, "
+            "as in truncated, status-451"
+        ],
+    ),
+    (
+        "a cap that is no number",
+        [MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/max-requests: 1.5}\n"],
+        ["audit.yaml:35: annotations.dyff-dagster/max-requests: must be a whole number, 0 or more"],
+    ),
+    (
+        "a price that is not known",
+        [MODEL, SERVICE + 'annotations: {dyff-dagster/prices: \'{"input": 0.15, "ouput": 0.6}\'}\n'],
+        ["audit.yaml:18: annotations.dyff-dagster/prices: has no key 'ouput'; did you mean 'output'?"],
+    ),
+    (
+        "rules of no preset",
+        [MODEL, SERVICE + 'annotations: {dyff-dagster/answer-rules: \'{"preset": "openai"}\'}\n'],
+        [
+            "audit.yaml:18: annotations.dyff-dagster/answer-rules: has no such preset: "
+            "write one of openai-chat, openai-completions"
+        ],
+    ),
+    (
+        "a rule that says nothing",
+        [
+            MODEL,
+            SERVICE + "annotations: {dyff-dagster/answer-rules: "
+            '\'[{"class": "short", "path": "$.text"}]\'}\n',
+        ],
+        [
+            "audit.yaml:18: annotations.dyff-dagster/answer-rules: rule 1 needs exactly one of "
+            "is, exists, empty, matches"
+        ],
+    ),
+    (
         "truth value",
         [MODEL + "annotations: {note: yes}\n"],
         [f"{NOTE}note: `yes` is read as a truth value by YAML; put it in quotes: 'yes'"],
@@ -531,6 +585,34 @@ def test_an_empty_directory_is_no_catalog(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as raised:
         Catalog.load(tmp_path)
     assert str(raised.value) == f"{tmp_path}: holds no manifests: *.yaml, *.yml or *.json files with a `kind`"
+
+
+def test_annotations_that_act_on_an_evaluation_are_no_warning(tmp_path: Path) -> None:
+    service = SERVICE + (
+        "annotations:\n"
+        '  dyff-dagster/prices: \'{"input": 0.15, "currency": "EUR"}\'\n'
+        '  dyff-dagster/answer-rules: \'{"preset": "openai-chat"}\'\n'
+    )
+    evaluation = EVALUATION + (
+        "annotations:\n"
+        "  dyff-dagster/accept: truncated, status-451\n"
+        "  dyff-dagster/reuse: 'true'\n"
+        "  dyff-dagster/max-requests: 1000\n"
+        "  dyff-dagster/max-cost: 1.50\n"
+        "  dyff-dagster/max-seconds: 3600\n"
+    )
+    assert warnings(write(tmp_path, MODEL, service, DATASET, evaluation)) == []
+
+
+def test_a_cap_on_money_needs_prices(tmp_path: Path) -> None:
+    capped = EVALUATION + "annotations: {dyff-dagster/max-cost: 1.50}\n"
+    with pytest.raises(CatalogError) as error:
+        Catalog.load(write(tmp_path, MODEL, SERVICE, DATASET, capped))
+    (problem,) = error.value.problems
+    assert problem.field == "annotations.dyff-dagster/max-cost"
+    assert problem.message == (
+        "stops nothing while nobody says what answers cost: add 'dyff-dagster/prices' to the service 'service'"
+    )
 
 
 def test_an_annotation_that_nothing_acts_on_is_a_warning(tmp_path: Path) -> None:
