@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import hypothesis  # noqa: F401  (its plugin would import it when all is over: Python 3.11.7 may fail at that, gh-106905)
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dyff_dagster.store import Store
 from tests import servers
 from tests.integration import small_catalog, small_safety_case
+
+# Every run tries the same examples, however slow the machine is: what fails, fails for everybody. (Hypothesis' plugin
+# would import the package when all is over, at which Python 3.11.7 may fail, gh-106905; here it is there already.)
+settings.register_profile(
+    "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 
 @dataclass(frozen=True)

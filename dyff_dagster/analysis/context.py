@@ -12,6 +12,8 @@ import yaml
 
 from dyff_dagster.analysis import display
 from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
+from dyff_dagster.analysis.recipes import Column, Scalar, TracedEstimate, derivation_of
+from dyff_dagster.analysis.recipes import estimate as make_estimate
 from dyff_dagster.analysis.records import (
     FIGURE,
     ScoreRecord,
@@ -199,7 +201,10 @@ class AnalysisContext:
             )
         if interval is not None:
             low, high = interval
+        derivation = derivation_of(value) if isinstance(value, Estimate) else None
+        asked = worst_low = worst_high = None
         if isinstance(value, Estimate):
+            asked, worst_low, worst_high = value.asked, value.worst_low, value.worst_high
             low, high, n, level, value = value.low, value.high, value.n, value.level, value.value
         record = ScoreRecord(
             name=name,
@@ -216,6 +221,10 @@ class AnalysisContext:
             valence=valence,
             minimum=minimum,
             maximum=maximum,
+            asked=asked,
+            worst_low=worst_low,
+            worst_high=worst_high,
+            estimator=None if derivation is None else derivation.to_json(),
         )
         add_score(
             self.output_path,
@@ -228,6 +237,35 @@ class AnalysisContext:
         if display_card:
             said = ", ".join(part for part in (record.quantity_string, record.interval_string) if part)
             display.show(display.score_card(record), f"{name}: {said}")
+
+    def estimate(
+        self,
+        estimator: str,
+        input: str,
+        columns: Mapping[str, Column],
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        **parameters: Any,
+    ) -> TracedEstimate:
+        """An estimate of columns of an input that says of what it was made, so that others can make it again.
+
+        ``ctx.score("sensitivity", ctx.estimate("rate", "instances", {"outcomes": "correct", "clusters": "_index_"},
+        where={"label": "malignant"}))``
+
+        Args:
+            estimator: Name of an estimator, ``rate``; ``quoted`` takes a score over from a measurement.
+            input: Keyword of the input.
+            columns: Which column each of the estimator's arrays is: a field's name, or ``{"column": NAME,
+                "equals": VALUE}``.
+            where: Values that rows must have, by field.
+            parameters: The estimator's settings.
+
+        Raises:
+            UnknownKeyword: There is no such input.
+            AnalysisError: There is no such estimator or column, or what the estimator raises.
+        """
+        rows = self.open_input_dataset(input)
+        return make_estimate(estimator, rows, columns, input=input, where=where, **parameters)
 
     def title(self, title: str, subtitle: str = "") -> None:
         """Show the head of the page."""

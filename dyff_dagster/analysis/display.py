@@ -11,7 +11,8 @@ import io
 import math
 import numbers
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,25 @@ TABLE_ROWS = 200
 """Rows of a table that are shown; of the others their number is."""
 
 
+_COLLECTED: list[list[str]] = []
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """The fragments that are shown meanwhile, in a list, instead of in a notebook."""
+    fragments: list[str] = []
+    _COLLECTED.append(fragments)
+    try:
+        yield fragments
+    finally:
+        _COLLECTED.pop()
+
+
 def show(html: str, text: str) -> None:
-    """Display a fragment where there is a notebook to display it in, ``text`` elsewhere on the console."""
+    """Display a fragment where there is a notebook to display it in, or somebody who collects them."""
+    if _COLLECTED:
+        _COLLECTED[-1].append(html)
+        return
     ipython = sys.modules.get("IPython")
     if ipython is None or ipython.get_ipython() is None:
         return

@@ -105,16 +105,29 @@ def render_notebook(path: Path | UPath, page: Page | None = None) -> str:
     return _render(notebook, page or Page(title=path.name, kind="Notebook"), base=None, code=True)
 
 
+def render_body(body: str, page: Page) -> str:
+    """A page around HTML that was not made by a notebook; scripts and what is fetched are taken out of it.
+
+    Args:
+        body: What stands on it.
+        page: What stands around it.
+    """
+    return _shell(sanitize(body), page, code=False)
+
+
 def render_index(entries: Iterable[Entry]) -> str:
     """The list of all pages."""
     return _templates().get_template("index.html.j2").render(entries=list(entries))
 
 
 def _render(notebook: Any, page: Page, *, base: Path | None, code: bool) -> str:
+    return _shell(sanitize(_cells(notebook, base, code)), page, code=code)
+
+
+def _shell(body: str, page: Page, *, code: bool) -> str:
     from markupsafe import Markup
     from nbconvert.filters import markdown2html
 
-    body = sanitize(_cells(notebook, base, code))
     lead = sanitize(markdown2html(page.description)) if page.description else ""
     kicker = {"SafetyCase": "Safety case"}.get(page.kind, page.kind)
     return (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.rubrics import ReportViews
 from dyff_dagster.store import Score
 
 PAGE = "index.html"
@@ -26,9 +27,10 @@ class Job:
         notebook_module: ID of that module.
         modules: IDs of the modules; they lie under the root like any entity.
         measurement: Whether it makes a Measurement (else a SafetyCase).
-        arrow_schema: The declared schema of a measurement's rows, as text.
+        arrow_schema: The declared schema of a measurement's rows, as text; None: what its rubric says.
         page: What stands around a safety case's page.
         scores: The specifications of the scores that its method declares, as JSON objects.
+        views: Through what the rubric of a Report sees its inputs.
     """
 
     analysis_id: str
@@ -40,6 +42,7 @@ class Job:
     arrow_schema: str | None
     page: Page
     scores: tuple[dict[str, Any], ...] = ()
+    views: ReportViews | None = None
 
     @property
     def root(self) -> Path:
@@ -91,6 +94,7 @@ class Job:
                 "scratch": Path(data["scratch"]),
                 "modules": tuple(data["modules"]),
                 "scores": tuple(data["scores"]),
+                "views": None if data["views"] is None else ReportViews(**data["views"]),
                 "page": Page(
                     **{
                         **page,

@@ -92,7 +92,8 @@ def _check_method(entity: Measurement | SafetyCase, modules: Mapping[str, Path])
             f"{entity.id}: method {method.id} is implemented as {implementation.kind!r}; give JupyterNotebook, "
             "PythonFunction or PythonRubric, and the field of that name"
         )
-    if isinstance(entity, SafetyCase):
+    if isinstance(entity, SafetyCase) and implementation.kind == MethodImplementationKind.PythonRubric:
         raise AnalysisError(
-            f"{entity.id}: method {method.id} is a {implementation.kind}; a SafetyCase is made by a JupyterNotebook"
+            f"{entity.id}: method {method.id} is a PythonRubric, which scores rows; a SafetyCase is made by a "
+            "JupyterNotebook or a PythonFunction"
         )

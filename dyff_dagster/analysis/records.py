@@ -2,7 +2,9 @@
 
 The files lie in ``.dyff/`` of the analysis's directory. ``scores.json`` has the form that the reference
 parses (an object ``{"scores": [...]}``, exactly one of them primary); it knows no intervals, so these lie
-beside it in ``intervals.json``, an object ``{NAME: {"low", "high", "n", "level"}}``. ``conclusion.json`` is
+beside it in ``intervals.json``, an object ``{NAME: {"low", "high", "n", "level"}}``, with ``"asked",
+"worst_low", "worst_high"`` too where answers are missing, and how they were made in
+``estimators.json`` (see :mod:`dyff_dagster.analysis.recipes`). ``conclusion.json`` is
 ``{"text", "holds"}``, with ``holds`` true, false or null.
 """
 
@@ -23,8 +25,12 @@ from dyff_dagster.store import Score
 
 SCORES = ".dyff/scores.json"
 INTERVALS = ".dyff/intervals.json"
+ESTIMATORS = ".dyff/estimators.json"
 CONCLUSION = ".dyff/conclusion.json"
 FIGURE = ".dyff/figure.png"
+
+MISSING = ("asked", "worst_low", "worst_high")
+"""Parts of a score that say what answers that are missing could have changed."""
 
 _FORMS = {
     SCORES: "{'scores': [{'name', 'quantity', ...}]}",
@@ -57,6 +63,10 @@ class ScoreRecord:
         valence: Whether more is better.
         minimum: The least possible value.
         maximum: The greatest possible value.
+        asked: How many items were asked, where some gave no answer.
+        worst_low: What the value would be if everything unanswered had come out as low as it can.
+        worst_high: The same, as high as it can.
+        estimator: How it was made, as ``analysis.recipes.Derivation`` writes it; None where that is not known.
     """
 
     name: str
@@ -73,6 +83,10 @@ class ScoreRecord:
     valence: Valence = "neutral"
     minimum: float | None = None
     maximum: float | None = None
+    asked: int | None = None
+    worst_low: float | None = None
+    worst_high: float | None = None
+    estimator: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -80,14 +94,14 @@ class ScoreRecord:
                 f"score {self.name!r} has a name that thresholds cannot use: "
                 "take letters, digits and underscores, and no digit first"
             )
-        for part in ("value", "low", "high", "minimum", "maximum"):
+        for part in ("value", "low", "high", "minimum", "maximum", "worst_low", "worst_high"):
             number = getattr(self, part)
             if number is not None and not math.isfinite(number):
                 raise AnalysisError(
                     f"{part} of score {self.name!r} is not a finite number; "
                     "where the data do not define it, say None"
                 )
-        for lower, upper in (("low", "high"), ("minimum", "maximum")):
+        for lower, upper in (("low", "high"), ("minimum", "maximum"), ("worst_low", "worst_high")):
             a, b = getattr(self, lower), getattr(self, upper)
             if a is not None and b is not None and a > b:
                 raise AnalysisError(
@@ -121,7 +135,13 @@ class ScoreRecord:
             )
             parts.append(f"{low} to {high} ({100 * self.level:g} % interval)")
         if self.n is not None:
-            parts.append(f"n = {self.n}")
+            parts.append(f"n = {self.n}" + (f" of {self.asked} asked" if self.asked is not None else ""))
+        if self.worst_low is not None and self.worst_high is not None:
+            low, high = (
+                self.format.format(quantity=bound, unit=self.unit)
+                for bound in (self.worst_low, self.worst_high)
+            )
+            parts.append(f"{low} to {high} whatever the missing answers had been")
         return ", ".join(parts)
 
 
@@ -194,8 +214,13 @@ def add_score(
             "n": record.n,
             "level": record.level,
         }
+        missing = {name: getattr(record, name) for name in MISSING}
+        intervals[record.name].update({key: value for key, value in missing.items() if value is not None})
     _write(directory / SCORES, {"scores": scores})
     _write(directory / INTERVALS, intervals)
+    if record.estimator is not None:
+        known = _read(directory / ESTIMATORS) or {}
+        _write(directory / ESTIMATORS, {**known, record.name: dict(record.estimator)})
 
 
 def read_scores(directory: Path) -> tuple[Score, ...]:
@@ -284,19 +309,36 @@ def _declared(name: str, value: float, spec: ScoreSpec) -> Score:
 
 def _score(name: str, score: Mapping[str, Any], interval: Mapping[str, Any]) -> Score:
     """A score out of files that an author may have written by hand."""
-    n = interval.get("n")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
-        raise AnalysisError(f"n of score {name!r} is no count; write a whole number, or null")
+    n = _count(name, interval, "n")
     record = ScoreRecord(
         name=name,
         value=_number(name, "quantity", score),
         low=_number(name, "low", interval),
         high=_number(name, "high", interval),
         n=n,
+        asked=_count(name, interval, "asked"),
+        worst_low=_number(name, "worst_low", interval),
+        worst_high=_number(name, "worst_high", interval),
     )
     # A score that is not defined compares false with every threshold.
     value = math.nan if record.value is None else record.value
-    return Score(name=name, value=value, low=record.low, high=record.high, n=record.n)
+    return Score(
+        name=name,
+        value=value,
+        low=record.low,
+        high=record.high,
+        n=record.n,
+        asked=record.asked,
+        worst_low=record.worst_low,
+        worst_high=record.worst_high,
+    )
+
+
+def _count(name: str, found: Mapping[str, Any], part: str) -> int | None:
+    n = found.get(part)
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
+        raise AnalysisError(f"{part} of score {name!r} is no count; write a whole number, or null")
+    return n
 
 
 def _number(name: str, part: str, found: Mapping[str, Any]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from dyff_dagster.analysis.errors import AnalysisError, WrongRow
-from dyff_dagster.analysis.records import SCORES, ScoreRecord, add_score
+from dyff_dagster.analysis.recipes import Derivation
+from dyff_dagster.analysis.records import MISSING, SCORES, ScoreRecord, add_score
 from dyff_dagster.schema.parquet import RowsError, conform, open_dataset, write_dataset
 from dyff_dagster.schema.platform import AnalysisScope
 
 SCORE_FIELDS = ("score", "value")
-"""Fields that make the rows of a data-set-level measurement scores; ``low``, ``high``, ``n`` may be there."""
+"""Fields that make the rows of a data-set-level measurement scores; ``low``, ``high``, ``n`` may be there, and
+``asked``, ``worst_low``, ``worst_high``."""
+
+RECIPE_FIELD = "recipe"
+"""Field that says how a score was made, as ``TracedEstimate.row`` gives it."""
 
 MOST_SCORES = 10_000
 """More rows than this are no list of scores."""
@@ -123,7 +129,8 @@ def record_scores(
             f"{analysis_id}: a data-set-level measurement has one row per score, and this one more than "
             f"{MOST_SCORES}; rows per instance belong into one of level Instance"
         )
-    names = [name for name in ("score", "value", "low", "high", "n") if name in schema.names]
+    known = ("score", "value", "low", "high", "n", *MISSING, RECIPE_FIELD)
+    names = [name for name in known if name in schema.names]
     for position, row in enumerate(dataset.to_table(columns=names).to_pylist()):
         if row["score"] is None:
             raise AnalysisError(f"{analysis_id}: the score in row {position} has no name")
@@ -133,6 +140,10 @@ def record_scores(
             low=_number(row.get("low")),
             high=_number(row.get("high")),
             n=None if row.get("n") is None else int(row["n"]),
+            asked=None if row.get("asked") is None else int(row["asked"]),
+            worst_low=_number(row.get("worst_low")),
+            worst_high=_number(row.get("worst_high")),
+            estimator=_estimator(analysis_id, str(row["score"]), row.get(RECIPE_FIELD)),
         )
         add_score(directory, record, analysis_id=analysis_id, method=method, scope=scope, primary=False)
 
@@ -140,3 +151,14 @@ def record_scores(
 def _number(value: Any) -> float | None:
     """NaN in a nullable column means what null means there."""
     return None if value is None or value != value else float(value)
+
+
+def _estimator(analysis_id: str, score: str, text: Any) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        return Derivation.from_json(json.loads(text)).to_json()
+    except (AnalysisError, ValueError, TypeError, RecursionError):
+        raise AnalysisError(
+            f"{analysis_id}: the recipe of score {score!r} is none; take it from TracedEstimate.row, or write null"
+        ) from None

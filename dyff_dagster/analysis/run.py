@@ -1,4 +1,4 @@
-"""One analysis, from its method and inputs to a committed Measurement or SafetyCase."""
+"""One analysis, from its method and inputs to a committed Measurement, SafetyCase or Report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from dyff_dagster.analysis.records import (
     read_scores,
     settle_scores,
 )
+from dyff_dagster.analysis.reports import commit_report
 from dyff_dagster.analysis.rows import record_scores
+from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
 from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
 from dyff_dagster.schema.content import digest_dataset
@@ -42,6 +45,7 @@ from dyff_dagster.schema.platform import (
     Measurement,
     MeasurementLevel,
     MethodImplementationKind,
+    Report,
     SafetyCase,
 )
 from dyff_dagster.schema.scores import declared_scores
@@ -65,7 +69,7 @@ POLL = 0.1
 
 
 def run(
-    entity: Measurement | SafetyCase,
+    entity: Measurement | SafetyCase | Report,
     store: Store,
     *,
     inputs: Inputs,
@@ -81,7 +85,7 @@ def run(
     declared schema, and at instance level every row of the input once.
 
     Args:
-        entity: The analysis.
+        entity: The analysis; a Report is the analysis that its rubric makes of the evaluation.
         store: Where it is committed. The log is kept at ``ROOT/ID/.dyff/logs.txt``, a notebook that failed
             at ``ROOT/ID/.dyff/failed/notebook.ipynb``.
         inputs: What the result depends on, for the commit. Its extras ``scope:ID`` are the versions of what
@@ -101,9 +105,15 @@ def run(
         AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
         StoreError: The method left a symbolic link in its output.
     """
+    report = entity if isinstance(entity, Report) else None
+    if isinstance(entity, Report):
+        entity = as_measurement(entity)
     check_analysis(entity, input_paths, modules)
     with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
         job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+        if report is not None:
+            job = replace(job, arrow_schema=None, views=ReportViews.of(report))
+        job.write()
         log = local_path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
@@ -127,6 +137,8 @@ def run(
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where)
         refuse_links(entity.id, draft.path)
+        if report is not None:
+            return commit_report(report, draft, inputs, input_paths, run_id)
         if isinstance(entity, Measurement):
             return _commit_measurement(entity, draft, inputs, input_paths, run_id)
         return _commit_safety_case(entity, draft, inputs, run_id)
@@ -167,7 +179,6 @@ def _prepare(
     fields = ("scope", "arguments", "inputs", "method")
     config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields}}}
     job.config.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=True), "utf-8")
-    job.write()
     return job
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dyff_dagster.analysis.errors import AnalysisError
+from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.schema.errors import DyffError
 
@@ -41,19 +41,25 @@ def main(arguments: list[str]) -> int:
 
 def _run_function(job: Job) -> Outcome:
     from dyff_dagster.analysis.context import AnalysisContext
-    from dyff_dagster.analysis.functions import place_of, raised_in, run_function
+    from dyff_dagster.analysis.functions import place_of, raised_in, run_function, run_page_function
+    from dyff_dagster.analysis.html import render_body
     from dyff_dagster.schema.arrow import decode_schema
 
-    if job.arrow_schema is None:
-        raise AnalysisError(
-            f"{job.analysis_id}: a Python function makes a Measurement; use a notebook for pages"
-        )
     context = AnalysisContext()
     report = _reporter(job)
+    rows = None
     try:
-        rows = run_function(
-            context, decode_schema(job.arrow_schema), lambda done: report(f"{done:,} rows", done, None)
-        )
+        if job.measurement:
+            schema = None if job.arrow_schema is None else decode_schema(job.arrow_schema)
+            rows = run_function(
+                context,
+                schema,
+                lambda done: report(f"{done:,} rows", done, None),
+                job.views,
+                job.scratch,
+            )
+        else:
+            body = run_page_function(context)
     except DyffError as error:
         # Whoever raised it chose its message, and the method's code may raise our classes as well.
         if raised_in(error.__traceback__, _PACKAGE):
@@ -61,6 +67,8 @@ def _run_function(job: Job) -> Outcome:
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
     except (Exception, SystemExit) as error:
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
+    if not job.measurement:
+        _write_page(job, lambda page: render_body(body, page))
     return Outcome(rows=rows)
 
 
@@ -72,8 +80,6 @@ def _raised(error: BaseException, where: str) -> Outcome:
 def _run_notebook(job: Job) -> Outcome:
     from dyff_dagster.analysis.html import render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
-    from dyff_dagster.analysis.records import describe_scores, read_scores, settle_scores, write_output
-    from dyff_dagster.schema.scores import ScoreSpec
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
     replacements = {
@@ -95,11 +101,19 @@ def _run_notebook(job: Job) -> Outcome:
     report("writing the page", None, None)
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
     if not job.measurement:
-        declared = [ScoreSpec.model_validate(spec) for spec in job.scores]
-        settle_scores(job.output, declared, job.analysis_id)
-        page = replace(job.page, scores=describe_scores(read_scores(job.output), declared))
-        write_output(job.output / PAGE, render_page(notebook, page, base).encode())
+        _write_page(job, lambda page: render_page(notebook, page, base))
     return Outcome()
+
+
+def _write_page(job: Job, render: Callable[[Page], str]) -> None:
+    """The page of a safety case, with the scores that its method reported."""
+    from dyff_dagster.analysis.records import describe_scores, read_scores, settle_scores, write_output
+    from dyff_dagster.schema.scores import ScoreSpec
+
+    declared = [ScoreSpec.model_validate(spec) for spec in job.scores]
+    settle_scores(job.output, declared, job.analysis_id)
+    page = replace(job.page, scores=describe_scores(read_scores(job.output), declared))
+    write_output(job.output / PAGE, render(page).encode())
 
 
 def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dyff_dagster.catalog.catalog import Catalog
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem
+from dyff_dagster.catalog.requirements import Candidates
 from dyff_dagster.catalog.thresholds import Threshold, ThresholdError, parse_checks
 
 __all__ = [
+    "Candidates",
     "Catalog",
     "CatalogError",
     "EntityNotFound",

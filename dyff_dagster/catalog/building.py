@@ -18,6 +18,7 @@ from dyff_dagster.catalog.families import Families, NoSuchMember
 from dyff_dagster.catalog.files import NoFiles, find_artifacts
 from dyff_dagster.catalog.problems import Location, Origin, suggestion
 from dyff_dagster.catalog.references import UNKNOWN_KIND, describe_bad_reference, raw_references
+from dyff_dagster.catalog.shipped import files_directory, is_shipped, unknown_module
 from dyff_dagster.catalog.short_form import ShortForm
 from dyff_dagster.catalog.validation import problems_of, put_in_quotes
 from dyff_dagster.catalog.yaml_reader import is_unusual_number
@@ -247,13 +248,15 @@ class Builder:
         if item.kind == "Dataset" and f"{PREFIX}from" in annotations:
             data["artifacts"] = [{"path": "data.parquet"}]  # the one file that ingesting writes
             return True
-        named = Path(annotations.get(f"{PREFIX}files", "."))
+        named = annotations.get(f"{PREFIX}files", ".")
         try:
-            if named.is_absolute():  # refused with the other checks; not walked through before
+            if Path(named).is_absolute():  # refused with the other checks; not walked through before
                 raise NoFiles(
                     "cannot be found, because the annotation 'dyff-dagster/files' is no relative path"
                 )
-            directory = item.document.path.parent / named
+            directory = files_directory(item.document.path.parent, named)
+            if is_shipped(named) and not directory.is_dir():
+                raise NoFiles(f"cannot be found: the annotation 'dyff-dagster/files' {unknown_module()}")
             data["artifacts"] = find_artifacts(item.kind, directory, self._is_manifest)
         except NoFiles as error:
             report(("artifacts",), str(error))

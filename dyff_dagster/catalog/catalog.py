@@ -17,6 +17,8 @@ from dyff_dagster.catalog.loading import catalog_attribute, collection_paused, m
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem, suggestion
 from dyff_dagster.catalog.reading import read_documents
 from dyff_dagster.catalog.references import upstream as upstream_of
+from dyff_dagster.catalog.requirements import Candidates, candidates_of
+from dyff_dagster.catalog.shipped import files_directory
 from dyff_dagster.schema.ids import IdError, check_id
 from dyff_dagster.schema.platform import Documentation, DyffEntity
 
@@ -139,6 +141,7 @@ class Catalog:
         self._family_references = {
             entity_id: MappingProxyType(dict(entries[entity_id].family_references)) for entity_id in order
         }
+        self._candidates = candidates_of(entries)
         self._documentation = MappingProxyType(dict(documentation))
         self._warnings = tuple(_in_file_order(findings.warnings))
 
@@ -222,7 +225,7 @@ class Catalog:
         :raises EntityNotFound: there is no such entity.
         """
         self._require(entity_id)
-        return self._directories[entity_id] / (self._annotations[entity_id].get("files") or ".")
+        return files_directory(self._directories[entity_id], self._annotations[entity_id].get("files"))
 
     def annotation(self, entity_id: str, name: str) -> str | None:
         """The value of the annotation ``dyff-dagster/NAME``, or None.
@@ -241,6 +244,14 @@ class Catalog:
         """
         self._require(entity_id)
         return self._family_references[entity_id]
+
+    def candidates(self, audit_id: str) -> tuple[Candidates, ...]:
+        """What an Audit's procedure requires, in its order, and which Reports and Measurements can meet it.
+
+        :raises EntityNotFound: there is no such entity.
+        """
+        self._require(audit_id)
+        return self._candidates.get(audit_id, ())
 
     def withheld(self, entity_id: str) -> frozenset[str] | None:
         """The fields of a Dataset that no service may see, or None where its manifest does not say.

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from dyff_dagster.catalog.analyses import check_analysis, check_method
 from dyff_dagster.catalog.annotations import check_annotations, check_ingest, check_withheld
+from dyff_dagster.catalog.comparisons import check_comparison
 from dyff_dagster.catalog.deprecations import check_deprecations
+from dyff_dagster.catalog.derived import check_derived
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.files import check_files, check_notebook
 from dyff_dagster.catalog.hardware import check_accelerators
@@ -20,10 +22,9 @@ from dyff_dagster.catalog.schemas_fit import (
     check_method_schema,
     decoded,
 )
-from dyff_dagster.catalog.scope import check_scope
+from dyff_dagster.catalog.scope import check_report, check_scope
 from dyff_dagster.catalog.shapes import ANY_OBJECT, shape_of_rows
 from dyff_dagster.schema.platform import (
-    Audit,
     Dataset,
     DataSource,
     DataSources,
@@ -36,6 +37,7 @@ from dyff_dagster.schema.platform import (
     Model,
     ModelArtifactKind,
     ModelSourceKinds,
+    Report,
     SafetyCase,
 )
 
@@ -65,7 +67,9 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
             check_withheld(entry, entity, findings)
             source = entries.get((entry.annotation("from") or "").strip())
             check_ingest(entry, None if source is None else source.entity, findings)
-            check_dataset_schema(entry, entity, None if source is None else source.entity, findings)
+            check_dataset_schema(entry, entity, findings)
+            if source is not None and isinstance(source.entity, Evaluation):
+                check_derived(entry, entity, entries.get(source.entity.dataset), source.entity, findings)
             schema = decoded(entity.schema_.arrowSchema)
             rows = ANY_OBJECT if schema is None else shape_of_rows(schema)
             interfaces.check_views(entry, ("views",), entity.views, rows)
@@ -90,6 +94,7 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
             check_notebook(entry, entity, module, findings)
         elif isinstance(entity, Measurement | SafetyCase):
             check_analysis(entry, entity, findings)
+            check_comparison(entry, entity, entries, findings)
             check_scope(entry, entity, entries, findings)
             if isinstance(entity, Measurement):
                 check_measurement_schema(entry, entity, findings)
@@ -102,9 +107,11 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
                 f"'{entity.sourceKind}' is no kind of data source; {suggestion(entity.sourceKind, names)}"
             )
             findings.error(entry, ("sourceKind",), message)
-        elif isinstance(entity, Audit):
-            message = f"entities of kind {entity.kind} are checked and cannot be computed by this release"
-            findings.warn(entry, ("kind",), message)
+        elif isinstance(entity, Report):
+            check_report(entry, entity, entries, findings)
+            interfaces.check_report_views(
+                entry, entity, entries.get(entity.dataset), entries.get(entity.evaluation)
+            )
 
 
 def _check_case(known: Mapping[str, str], entries: Mapping[str, Entry], findings: Findings) -> None:

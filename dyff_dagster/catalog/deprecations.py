@@ -10,10 +10,7 @@ def check_deprecations(entry: Entry, findings: Findings) -> None:
     """Warn of deprecated kinds and values. (An accelerator's ``memory`` is told with accelerators.)"""
     entity = entry.entity
     if isinstance(entity, Report):
-        message = (
-            "entities of kind Report are deprecated since 0.8.0, and this release does not compute them; "
-            "use a Method and a Measurement"
-        )
+        message = "entities of kind Report are deprecated since 0.8.0; use a Method and a Measurement"
         findings.warn(entry, ("kind",), message)
     if not isinstance(entity, Method):
         return

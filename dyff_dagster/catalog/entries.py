@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dyff_dagster.catalog.documents import Branch, Place, Plain, line_of
 from dyff_dagster.catalog.problems import Location, Origin, Problem, format_location
+from dyff_dagster.catalog.shipped import files_directory
 from dyff_dagster.schema.annotations import PREFIX
 from dyff_dagster.schema.platform import DyffEntity
 
@@ -57,7 +58,7 @@ class Entry:
 
     def files(self) -> Path:
         """The directory of the entity's files: annotation ``files``, by default the manifest's own."""
-        return self.directory / (self.annotation("files") or ".")
+        return files_directory(self.directory, self.annotation("files"))
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import suggestion
 from dyff_dagster.catalog.reachable import is_directory, is_file, shown
+from dyff_dagster.catalog.shipped import is_shipped, unknown_module
 from dyff_dagster.schema.platform import Artifact, Dataset, DataSource, Method, Model, Module
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
@@ -71,6 +72,9 @@ def check_files(entry: Entry, findings: Findings) -> None:
             findings.annotation_error(
                 entry, "files", "must be relative to the manifest, not an absolute path"
             )
+            return
+        if is_shipped(named) and not is_directory(entry.files()):
+            findings.annotation_error(entry, "files", unknown_module())
             return
         if not is_directory(entry.files()):
             findings.annotation_error(entry, "files", f"there is no directory {shown(entry.files())}")

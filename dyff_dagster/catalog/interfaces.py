@@ -22,6 +22,7 @@ from dyff_dagster.schema.platform import (
     Evaluation,
     InferenceInterface,
     InferenceServiceSpec,
+    Report,
     SchemaAdapter,
 )
 
@@ -67,20 +68,43 @@ class InterfaceChecks:
         seen: set[str] = set()
         for index, view in enumerate(views):
             here = (*location, index)
-            made = self._pipeline(
-                entry, (*here, "adapterPipeline"), view.adapterPipeline, rows, "adapterPipeline"
-            )
-            schema = check_schema(entry, (*here, "schema"), view.schema_, self.findings)
-            misfit = None if schema is None or made is None else find_missing(made, schema)
-            if misfit is not None:
-                found = "behind its adapterPipeline" if view.adapterPipeline else "in what it is a view of"
-                self.findings.error(entry, (*here, "schema"), misfit.describe("in the view's schema", found))
+            self._check_view(entry, here, view, rows)
             if view.id in seen:
                 self.findings.error(entry, (*here, "id"), f"the view '{view.id}' stands twice; rename one")
             seen.add(view.id)
-            if view.viewOf not in self.known:
-                message = f"there is no entity '{view.viewOf}' in the catalog; {suggestion(view.viewOf, self.known)}"
-                self.findings.error(entry, (*here, "viewOf"), message)
+
+    def check_report_views(
+        self, entry: Entry, report: Report, dataset: Entry | None, evaluation: Entry | None
+    ) -> None:
+        """Note what is wrong with the views through which a Report's rubric sees rows and answers."""
+        if report.datasetView is not None and dataset is not None and isinstance(dataset.entity, Dataset):
+            schema = decoded(dataset.entity.schema_.arrowSchema)
+            rows = ANY_OBJECT if schema is None else shape_of_rows(schema)
+            self._check_view(entry, ("datasetView",), report.datasetView, rows)
+        if (
+            report.evaluationView is not None
+            and evaluation is not None
+            and isinstance(evaluation.entity, Evaluation)
+        ):
+            interface = evaluation.entity.inferenceSession.inferenceService.interface
+            schema = decoded(interface.outputSchema.arrowSchema)
+            rows = ANY_OBJECT if schema is None else shape_of_rows(schema)
+            self._check_view(entry, ("evaluationView",), report.evaluationView, rows)
+
+    def _check_view(self, entry: Entry, here: Location, view: DataView, rows: Object) -> None:
+        made = self._pipeline(
+            entry, (*here, "adapterPipeline"), view.adapterPipeline, rows, "adapterPipeline"
+        )
+        schema = check_schema(entry, (*here, "schema"), view.schema_, self.findings)
+        misfit = None if schema is None or made is None else find_missing(made, schema)
+        if misfit is not None:
+            found = "behind its adapterPipeline" if view.adapterPipeline else "in what it is a view of"
+            self.findings.error(entry, (*here, "schema"), misfit.describe("in the view's schema", found))
+        if view.viewOf not in self.known:
+            message = (
+                f"there is no entity '{view.viewOf}' in the catalog; {suggestion(view.viewOf, self.known)}"
+            )
+            self.findings.error(entry, (*here, "viewOf"), message)
 
     def check_requests(self, entry: Entry, evaluation: Evaluation, dataset: Entry | None) -> None:
         """Note an input pipeline that reads what its data set withholds, or does not have."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, suggestion
+from dyff_dagster.catalog.requirements import candidates_of
 from dyff_dagster.schema.platform import (
     Audit,
     AuditProcedure,
@@ -198,7 +199,7 @@ def upstream(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
     for an Audit the Reports and Measurements of the catalog that meet its procedure's requirements.
     Entities that the catalog does not have are left out.
     """
-    met = _requirements_met(entries)
+    requirements = candidates_of(entries)
     edges: dict[str, tuple[str, ...]] = {}
     for entity_id, entry in entries.items():
         entity = entry.entity
@@ -208,49 +209,7 @@ def upstream(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
             targets.append(source.strip())
         if isinstance(entity, Evaluation) and entity.inferenceSessionReference is not None:
             targets.append(entity.inferenceSessionReference)
-        if isinstance(entity, Audit) and entity.auditProcedure in entries:
-            procedure = entries[entity.auditProcedure].entity
-            if isinstance(procedure, AuditProcedure):
-                for requirement in procedure.requirements:
-                    targets += met.get((entity.inferenceService, requirement.dataset, requirement.rubric), [])
+        for candidates in requirements.get(entity_id, ()):
+            targets += candidates.results
         edges[entity_id] = tuple(dict.fromkeys(target for target in targets if target in entries))
     return edges
-
-
-def _requirements_met(entries: Mapping[str, Entry]) -> dict[tuple[str, str, str], list[str]]:
-    """(service, data set, rubric) → the Reports and Measurements that say how the one did there."""
-    met: dict[tuple[str, str, str], list[str]] = {}
-    if not any(isinstance(entry.entity, Audit) for entry in entries.values()):
-        return met
-    for entity_id, entry in sorted(entries.items()):
-        entity = entry.entity
-        if isinstance(entity, Report):
-            met.setdefault((entity.inferenceService, entity.dataset, entity.rubric), []).append(entity_id)
-        elif isinstance(entity, Measurement):
-            rubric = _rubric_of(entity, entries)
-            service, dataset = _subject_of(entity, entries)
-            if rubric is not None and service is not None and dataset is not None:
-                met.setdefault((service, dataset, rubric), []).append(entity_id)
-    return met
-
-
-def _rubric_of(measurement: Measurement, entries: Mapping[str, Entry]) -> str | None:
-    method = entries.get(measurement.method.id)
-    named = None if method is None else method.annotation("rubric")
-    if named is not None:
-        return named.strip()
-    implementation = measurement.method.implementation
-    function = implementation.pythonFunction or implementation.pythonRubric
-    return None if function is None else function.fullyQualifiedName
-
-
-def _subject_of(measurement: Measurement, entries: Mapping[str, Entry]) -> tuple[str | None, str | None]:
-    """The service and the data set that a measurement is about: its scope, else its one Evaluation's."""
-    service, dataset = measurement.scope.inferenceService, measurement.scope.dataset
-    named = [measurement.scope.evaluation, *(item.entity for item in measurement.inputs)]
-    found = [entries[name].entity for name in dict.fromkeys(named) if name is not None and name in entries]
-    evaluations = [entity for entity in found if isinstance(entity, Evaluation)]
-    if len(evaluations) == 1:
-        service = service or evaluations[0].inferenceSession.inferenceService.id
-        dataset = dataset or evaluations[0].dataset
-    return service, dataset

@@ -22,7 +22,6 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
     DataSchema,
     Dataset,
-    Evaluation,
     Measurement,
     MeasurementLevel,
     MeasurementSpec,
@@ -49,8 +48,8 @@ def response_fields(schema: pa.Schema) -> Sequence[pa.Field] | None:
     return list(kind.value_type) if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type) else None
 
 
-def check_dataset_schema(entry: Entry, dataset: Dataset, source: object, findings: Findings) -> None:
-    """Note a Dataset whose rows have no ``_index_``, or do not come out of the view that it is made from."""
+def check_dataset_schema(entry: Entry, dataset: Dataset, findings: Findings) -> None:
+    """Note a Dataset whose rows have no ``_index_``."""
     location = ("schema", "arrowSchema")
     schema = check_schema(entry, ("schema",), dataset.schema_, findings)
     if schema is None:
@@ -62,21 +61,6 @@ def check_dataset_schema(entry: Entry, dataset: Dataset, source: object, finding
         )
         findings.error(entry, location, message)
     _check_keys(entry, location, schema, [INDEX_FIELD], findings)
-    if not isinstance(source, Evaluation):
-        return
-    named = (entry.annotation("ingest") or "").strip()
-    for view in source.inferenceSession.inferenceService.outputViews:
-        offered = decoded(view.schema_.arrowSchema)
-        if view.id != named or offered is None:
-            continue
-        rows = shape_of_rows(offered)
-        for item in schema:
-            if item.name not in offered.names and item.name != INDEX_FIELD.name:
-                message = f"the view '{view.id}' has no field '{item.name}', which this data set's schema declares; "
-                findings.annotation_error(entry, "ingest", message + suggestion(item.name, offered.names))
-        misfit = find_missing(rows, [item for item in schema if item.name in offered.names])
-        if misfit is not None:
-            findings.annotation_error(entry, "ingest", misfit.describe("in this data set", "in the view"))
 
 
 def check_output_schema(

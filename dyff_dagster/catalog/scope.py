@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from dyff_dagster.catalog.documents import Branch
 from dyff_dagster.catalog.entries import Entry, Findings
+from dyff_dagster.catalog.requirements import judged_behind
 from dyff_dagster.schema.platform import (
     Evaluation,
     InferenceService,
     Measurement,
     MethodScope,
+    Report,
     SafetyCase,
 )
 
@@ -55,6 +57,25 @@ def check_scope(
     _check_inputs(entry, analysis, entries, findings)
 
 
+def check_report(entry: Entry, report: Report, entries: Mapping[str, Entry], findings: Findings) -> None:
+    """Note a Report that names another data set, service or model than its evaluation."""
+    target = entries.get(report.evaluation)
+    if target is None or not isinstance(target.entity, Evaluation):
+        return
+    service = target.entity.inferenceSession.inferenceService
+    for name, given, right, says in (
+        ("dataset", report.dataset, target.entity.dataset, "asks about data set"),
+        ("inferenceService", report.inferenceService, service.id, "asks service"),
+    ):
+        if given != right:
+            message = f"is '{given}', and evaluation '{report.evaluation}' {says} '{right}'; write {right}"
+            findings.error(entry, (name,), message)
+    model = None if service.model is None else service.model.id
+    if report.model is not None and report.model != model:
+        runs = "has no model; leave it out" if model is None else f"runs model '{model}'; write {model}"
+        findings.error(entry, ("model",), f"is '{report.model}', and service '{service.id}' {runs}")
+
+
 def _is_short(entry: Entry) -> bool:
     """Whether the document names its method by id alone, as people do."""
     place = entry.place
@@ -97,7 +118,7 @@ def _check_inputs(
             about.append(source.id)
         elif isinstance(source.entity, Measurement) and source.entity.scope.evaluation is not None:
             about.append(source.entity.scope.evaluation)
-    if about and named not in about:
+    if about and named not in about and named not in {one.id for one in judged_behind(analysis, entries)}:
         others = ", ".join(f"'{one}'" for one in dict.fromkeys(about))
         findings.warn(
             entry,

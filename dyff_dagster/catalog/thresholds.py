@@ -19,7 +19,8 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_NAME = r"[A-Za-z_][A-Za-z0-9_.:/@-]*"
+# Scores of an Audit are ID/NAME, and an id may begin with a digit.
+_NAME = r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z_][A-Za-z0-9_.:/@-]*"
 _CHECK = re.compile(
     rf"\s*(?:(?P<bound>lower|upper)\s*\(\s*(?P<inner>{_NAME})\s*\)|(?P<name>{_NAME}))"
     r"\s*(?P<op>>=|<=|==|!=|>|<)"

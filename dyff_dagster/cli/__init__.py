@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dyff_dagster.cli.bundle import bundle, keygen, verify
 from dyff_dagster.cli.catalogs import graph, new, schema, show
 from dyff_dagster.cli.errors import Commands
 from dyff_dagster.cli.exchange import export, import_entities
@@ -38,5 +39,8 @@ for verb in (
     history,
     import_entities,
     export,
+    bundle,
+    verify,
+    keygen,
 ):
     main.add_command(verb)

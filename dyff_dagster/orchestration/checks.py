@@ -1,4 +1,4 @@
-"""Asset checks: completeness and schema, which stop everything, and the thresholds that an author sets."""
+"""Asset checks: completeness, schema and requirements, which stop everything, and thresholds that authors set."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ import dagster as dg
 from dyff_dagster.audits import judge, schema_fault
 from dyff_dagster.catalog import Catalog, Threshold, parse_checks
 from dyff_dagster.orchestration.names import asset_key, threshold_check_name
-from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement, MeasurementLevel
+from dyff_dagster.schema.platform import (
+    Audit,
+    Dataset,
+    DyffEntity,
+    Evaluation,
+    Measurement,
+    MeasurementLevel,
+    Report,
+)
 from dyff_dagster.store import Commit, Completeness
 
 COMPLETE = "complete"
 SCHEMA = "schema"
+REQUIREMENTS = "requirements"
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class EntityChecks:
             built_in = (COMPLETE, SCHEMA) if entity.level == MeasurementLevel.Instance else (SCHEMA,)
         elif isinstance(entity, Dataset):
             built_in = (SCHEMA,)
+        elif isinstance(entity, Report):
+            built_in = (COMPLETE,)
+        elif isinstance(entity, Audit):
+            built_in = (REQUIREMENTS,)
         text = catalog.annotation(entity.id, "checks")
         thresholds = {threshold_check_name(t): t for t in parse_checks(text)} if text else {}
         return cls(
@@ -75,6 +88,7 @@ class EntityChecks:
         descriptions = {
             COMPLETE: "Every row was answered exactly once in every replication, counted over what was written.",
             SCHEMA: "What was written has the schema that the manifest declares.",
+            REQUIREMENTS: "Everything that the procedure requires is there, complete and up to date.",
         }
         specs = [
             dg.AssetCheckSpec(name, asset=self.key, description=descriptions[name], blocking=True)
@@ -97,6 +111,10 @@ class EntityChecks:
         for name in self.built_in:
             if name == COMPLETE:
                 yield self._complete(commit.facts.completeness)
+            elif name == REQUIREMENTS:
+                # Of a committed audit all of them were met when it was computed.
+                met = commit.facts.notes.get("requirements", [])
+                yield self._result(name, bool(met), {"met": len(met)})
             else:
                 fault = schema_fault(self.entity, commit)
                 metadata = {"reason": fault} if fault else {"columns": len(commit.facts.columns)}

@@ -84,7 +84,9 @@ def commit_metadata(
 
 def score_table(scores: tuple[Score, ...]) -> str:
     """Scores with their intervals as a Markdown table."""
-    lines = ["| score | value | 95 % interval | n |", "|---|---:|---|---:|"]
+    partial = any(score.asked is not None or score.worst_low is not None for score in scores)
+    more = (" asked | at worst |", "---:|---|") if partial else ("", "")
+    lines = [f"| score | value | 95 % interval | n |{more[0]}", f"|---|---:|---|---:|{more[1]}"]
     for score in scores:
         # Titles, units and formats are the author's: none may be Markdown, which could load an image.
         name = _plain(score.label)
@@ -92,8 +94,17 @@ def score_table(scores: tuple[Score, ...]) -> str:
         interval = ""
         if score.low is not None and score.high is not None:
             interval = f"{_plain(score.shown(score.low, 4))} to {_plain(score.shown(score.high, 4))}"
-        lines.append(f"| {name} | {value} | {interval} | {'' if score.n is None else score.n} |")
+        line = f"| {name} | {value} | {interval} | {'' if score.n is None else score.n} |"
+        lines.append(line + (_missing(score) if partial else ""))
     return "\n".join(lines)
+
+
+def _missing(score: Score) -> str:
+    """How many were asked, and what those that gave no answer could have changed."""
+    worst = ""
+    if score.worst_low is not None and score.worst_high is not None:
+        worst = f"{_plain(score.shown(score.worst_low, 4))} to {_plain(score.shown(score.worst_high, 4))}"
+    return f" {'' if score.asked is None else score.asked} | {worst} |"
 
 
 def _plain(text: str) -> str:

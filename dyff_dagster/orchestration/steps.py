@@ -9,44 +9,36 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
-from dyff_dagster import analysis, evaluation, sources
-from dyff_dagster.catalog import Catalog
+from dyff_dagster import analysis, audits, evaluation, sources
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
-from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops, declared_behind
+from dyff_dagster.orchestration.dependencies import Dependencies, Service
+from dyff_dagster.orchestration.selection import declared_behind
 from dyff_dagster.schema.answer_rules import parse_answer_rules
-from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
+    Audit,
     Dataset,
     DataSource,
-    DyffEntity,
     Evaluation,
-    ForeignInferenceService,
-    InferenceService,
-    InferenceServiceRunnerKind,
     InferenceSession,
     Measurement,
     Model,
     Module,
+    Report,
     SafetyCase,
 )
 from dyff_dagster.schema.prices import parse_prices
 from dyff_dagster.sessions import (
     Session,
     attach_session,
-    code_files,
     open_session,
     parse_headers,
     start_session,
 )
-from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_path
-from dyff_dagster.store.digests import digest_file
-
-Service = InferenceService | ForeignInferenceService
+from dyff_dagster.store import Commit, Facts, Inputs, Progress, local_path
 
 _OF_EVALUATION = ("max-failed-rows", "accept", "reuse", "max-requests", "max-cost", "max-seconds")
 
@@ -55,18 +47,8 @@ _PATIENCE = 5.0
 an evaluation that takes an hour the user is told at once."""
 
 
-class UnsatisfiedDependency(DyffError):
-    """An upstream entity has nothing committed yet.
-
-    Attributes:
-        reason: The platform's word for it.
-    """
-
-    reason = "UnsatisfiedDependency"
-
-
 @dataclass(frozen=True)
-class Step:
+class Step(Dependencies):
     """One entity, about to be computed.
 
     Attributes:
@@ -79,14 +61,10 @@ class Step:
         client_processes: Processes that send an evaluation's requests.
     """
 
-    catalog: Catalog
-    store: Store
-    entity: DyffEntity
     progress: Progress
     run_id: str = ""
     startup_timeout: float = 120.0
     client_processes: int = 1
-    _seen: dict[str, Commit | None] = field(default_factory=dict, repr=False)
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -144,136 +122,6 @@ class Step:
             return count.missing <= self._options(self.entity).allowed_failures(count.expected)
         return True
 
-    def inputs(self) -> Inputs:
-        """Everything that may change the result, by digest.
-
-        Raises:
-            UnsatisfiedDependency: Something upstream was never committed.
-        """
-        dependencies = ancestors_with_ops(self.catalog, self.entity.id)
-        commits = {dep: self._pinned(dep) for dep in dependencies}
-        if missing := [dep for dep, commit in commits.items() if commit is None]:
-            raise self._unsatisfied(missing)
-        upstream = {dep: commit.data_version for dep, commit in commits.items() if commit is not None}
-        for dep, commit in commits.items():
-            if commit is not None and not self.store.intact(commit):
-                raise DyffError(
-                    f"{self.entity.id}: the {self.catalog.get(dep).kind} {dep} has lost files of its version in "
-                    f"{commit.path}: materialize {dep} again, which puts them back"
-                )
-        extras: dict[str, str] = {}
-        if isinstance(self.entity, Dataset | DataSource | Model | Module):
-            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
-        if isinstance(self.entity, Evaluation):
-            extras["service"] = self.service_digest(self.service_of(self.entity))
-            extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
-        if isinstance(self.entity, InferenceSession):
-            extras["service"] = self.service_digest(self.service_of(self.entity))
-        if isinstance(self.entity, Measurement | SafetyCase):
-            extras.update(self._scope_versions(self.entity))
-        if isinstance(self.entity, SafetyCase):
-            extras["page"] = analysis.PAGE_FORMAT
-        return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
-
-    def _pinned(self, entity_id: str) -> Commit | None:
-        """What an upstream entity had committed when this step first looked.
-
-        Another run may commit a later version while this one computes: what is read must be what is recorded.
-        """
-        if entity_id not in self._seen:
-            self._seen[entity_id] = self.store.current(entity_id)
-        return self._seen[entity_id]
-
-    def upstream(self, entity_id: str) -> Commit:
-        """What an upstream entity has committed.
-
-        Raises:
-            UnsatisfiedDependency: Nothing yet.
-        """
-        commit = self._pinned(entity_id)
-        if commit is None:
-            raise self._unsatisfied([entity_id])
-        return commit
-
-    def _scope_versions(self, entity: Measurement | SafetyCase) -> dict[str, str]:
-        """Versions of what an analysis is about, seen from the evaluation that it rests on.
-
-        The page names them, so a change in one of them makes another page, even where every answer is the
-        same.
-        """
-        evaluation = entity.scope.evaluation
-        if evaluation is None or evaluation not in ancestors(self.catalog, entity.id):
-            return {}
-        commit = self._pinned(evaluation)
-        if commit is None:
-            return {}
-        versions = {**commit.inputs["upstream"], evaluation: commit.data_version}
-        if entity.scope.inferenceService is not None and "service" in commit.inputs["extras"]:
-            versions[entity.scope.inferenceService] = commit.inputs["extras"]["service"]
-        named = (evaluation, entity.scope.dataset, entity.scope.model, entity.scope.inferenceService)
-        return {f"scope:{name}": versions[name] for name in named if name in versions}
-
-    def _unsatisfied(self, missing: list[str]) -> UnsatisfiedDependency:
-        names = [f"the {self.catalog.get(dep).kind} {dep}" for dep in missing]
-        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        was = "was" if len(names) == 1 else "were"
-        return UnsatisfiedDependency(
-            f"{self.entity.id} needs {listed}, which {was} never materialized in {self.store.root}: "
-            "materialize what is missing first, or select it too"
-        )
-
-    def path_of(self, entity_id: str) -> Path:
-        """Directory of the current version of an upstream entity.
-
-        Raises:
-            DyffError: The store is not on a disk of this machine.
-        """
-        commit = self.upstream(entity_id)
-        if not self.store.local:
-            raise DyffError(
-                f"{self.store.root} is no local directory, and this release computes on local stores only: "
-                "set DYFF_STORAGE_ROOT to a directory"
-            )
-        return local_path(commit.path)
-
-    def withheld(self, entity: Evaluation) -> frozenset[str]:
-        """Fields of the evaluation's data set that its service may not see."""
-        return self.catalog.withheld(entity.dataset) or frozenset()
-
-    def service_of(self, entity: Evaluation | InferenceSession) -> Service:
-        """The service that will answer."""
-        if isinstance(entity, Evaluation):
-            return entity.inferenceSession.inferenceService
-        return entity.inferenceService
-
-    def service_digest(self, service: Service) -> str:
-        """Digest of all that decides what a service answers: its spec, its model's bytes, its local code.
-
-        A service that runs on this machine is made of files that are no part of its spec, and yet a change in
-        one of them changes the answers.
-        """
-        annotations = self.catalog.get(service.id).annotations if service.id in self.catalog.entities else ()
-        parts: dict[str, object] = {"spec": service_digest(service, annotations)}
-        if service.model is not None and service.model.id in self.catalog.entities:
-            parts["model"] = self.upstream(service.model.id).data_version
-        if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
-            files = code_files(service.runner.args or [], self.service_directory(service))
-            parts["code"] = {name: digest_file(path).sha256 for name, path in files.items()}
-        return sha256_text(canonical_json(parts).decode())
-
-    def service_directory(self, service: Service) -> Path:
-        """Where a local service runs: its manifest's directory."""
-        owner = service.id if service.id in self.catalog.entities else self.entity.id
-        return self.catalog.directory(owner)
-
-    def model_path(self, service: Service) -> Path | None:
-        """Where the service's model lies, or None where it has none with an artifact."""
-        if service.model is None or service.model.id not in self.catalog.entities:
-            return None
-        cache = service.model.artifact.huggingFaceCache
-        path = self.path_of(service.model.id)
-        return path / cache.snapshot_path() if cache is not None else path
-
     def _compute(self, inputs: Inputs, force: bool) -> Commit:
         entity = self.entity
         if isinstance(entity, Dataset | DataSource | Model | Module):
@@ -290,6 +138,10 @@ class Step:
                 progress=self.progress,
                 run_id=self.run_id,
             )
+        if isinstance(entity, Report):
+            return self._report(entity, inputs)
+        if isinstance(entity, Audit):
+            return audits.publish(self.case(entity), self.store, inputs=inputs, run_id=self.run_id)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
         raise DyffError(
@@ -298,21 +150,42 @@ class Step:
         )
 
     def _fetch(self, entity: Dataset | DataSource | Model | Module, inputs: Inputs) -> Commit:
+        evaluation = self.made_from(entity) if isinstance(entity, Dataset) else None
+        if isinstance(entity, Dataset) and evaluation is not None:
+            reads = self.reads_questions(entity, evaluation)
+            return sources.fetch_answers(
+                entity,
+                self.store,
+                evaluation=evaluation,
+                answers=self.path_of(evaluation.id),
+                asked=self.local(self.asked(evaluation)) if reads else None,
+                inputs=inputs,
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         made_from = self.catalog.annotation(entity.id, "from")
-        source: Path | None = None
-        if made_from is not None:
-            if not isinstance(self.catalog.get(made_from), DataSource):
-                raise DyffError(
-                    f"{entity.id}: data sets made from an Evaluation cannot be computed by this release: "
-                    "make it from a DataSource"
-                )
-            source = self.path_of(made_from)
+        source = None if made_from is None else self.path_of(made_from.strip())
         return sources.fetch(
             entity,
             self.store,
             inputs=inputs,
             files=self.catalog.files(entity.id),
             source=source,
+            progress=self.progress,
+            run_id=self.run_id,
+        )
+
+    def _report(self, entity: Report, inputs: Inputs) -> Commit:
+        answered = self.catalog.get_as(entity.evaluation, Evaluation)
+        return analysis.run(
+            entity,
+            self.store,
+            inputs=inputs,
+            input_paths={
+                answered.id: self.path_of(answered.id),
+                answered.dataset: self.local(self.asked(answered)),
+            },
+            modules={module: self.path_of(module) for module in entity.modules},
             progress=self.progress,
             run_id=self.run_id,
         )

@@ -14,6 +14,7 @@ from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
 from dyff_dagster.orchestration.selection import ancestors_with_ops
 from dyff_dagster.schema.canonical import spec_digest
 from dyff_dagster.schema.platform import (
+    Audit,
     Dataset,
     DataSource,
     DyffEntity,
@@ -24,6 +25,7 @@ from dyff_dagster.schema.platform import (
     Method,
     Model,
     Module,
+    Report,
     SafetyCase,
 )
 
@@ -109,7 +111,7 @@ class DyffTranslator:
 def kinds_of(entity: DyffEntity) -> set[str]:
     """The entity's kind and its technology, as Dagster draws them."""
     technology: str | None = None
-    if isinstance(entity, Dataset | Evaluation | Measurement):
+    if isinstance(entity, Dataset | Evaluation | Measurement | Report):
         technology = "parquet"
     elif isinstance(entity, SafetyCase):
         technology = "jupyter"
@@ -140,6 +142,10 @@ def description_of(data: DyffTranslatorData) -> str | None:
         service = entity.inferenceSession.inferenceService
         times = "once" if entity.replications == 1 else f"{entity.replications} times"
         texts = [f"Every row of {entity.dataset}, asked of {service.id} {times}."]
+    elif isinstance(entity, Audit):
+        texts = [f"{entity.auditProcedure}, applied to {entity.inferenceService}."]
+    elif isinstance(entity, Report):
+        texts = [f"{entity.rubric} of the answers of {entity.evaluation}."]
     elif isinstance(entity, InferenceSession):
         texts = [f"{entity.inferenceService.name}, running until its deadline."]
     else:

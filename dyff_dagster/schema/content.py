@@ -41,14 +41,19 @@ if TYPE_CHECKING:
 __all__ = [
     "ContentDigest",
     "ContentError",
+    "combined_digest",
     "digest_batches",
     "digest_dataset",
     "digest_table",
+    "in_order",
     "sort_keys",
 ]
 
 _FORMAT = "dyff-dagster content 1"
 _KEYS = ("_replication_", "_index_", "_response_index_")
+
+ColumnDigests = tuple[str, list[Any], list[str]]
+"""A field's name, its shape (type and children, as in the header), and the SHA-256 of each of its streams."""
 
 
 class ContentError(DyffError):
@@ -99,12 +104,34 @@ class ContentDigest:
 
     def hexdigest(self) -> str:
         """Return the digest of the rows so far, as 64 hexadecimal digits. More may follow."""
-        fields = [[name, *node.shape] for name, node in self._nodes.items()]
-        whole = hashlib.sha256(canonical_json([_FORMAT, fields, self.rows]))
-        for node in self._nodes.values():
-            for stream in node.streams():
-                whole.update(stream)
-        return whole.hexdigest()
+        return combined_digest(self.columns(), self.rows)
+
+    def columns(self) -> list[ColumnDigests]:
+        """Return for each field its name, its shape and the digests of its streams, in hexadecimal.
+
+        They are JSON, and :func:`combined_digest` makes the content digest of them: so a field that must stay
+        where it is can be left out of a copy, and the others still be shown to be those of the digest.
+        """
+        return [
+            (name, node.shape, [stream.hex() for stream in node.streams()])
+            for name, node in self._nodes.items()
+        ]
+
+
+def combined_digest(columns: Iterable[ColumnDigests], rows: int) -> str:
+    """Return the content digest of ``rows`` rows of which :meth:`ContentDigest.columns` are known.
+
+    Raises:
+        ValueError: a stream's digest is no hexadecimal SHA-256.
+    """
+    known = list(columns)
+    whole = hashlib.sha256(canonical_json([_FORMAT, [[name, *shape] for name, shape, _ in known], rows]))
+    for stream in (stream for _, _, streams in known for stream in streams):
+        digest = bytes.fromhex(stream)
+        if len(digest) != whole.digest_size:
+            raise ValueError("a stream's digest is no SHA-256")
+        whole.update(digest)
+    return whole.hexdigest()
 
 
 def _shape(kind: pa.DataType, path: str) -> list[Any]:
@@ -295,6 +322,11 @@ def digest_dataset(dataset: pyarrow.dataset.Dataset) -> str:
     # Few batches ahead: rows may hold images.
     ordered = digest_batches(dataset.to_batches(batch_readahead=2, fragment_readahead=1), dataset.schema)
     return ordered if ordered is not None else digest_table(dataset.to_table())
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    """Return ``table`` with its rows in the order in which they are digested."""
+    return _sorted(table, sort_keys(table.schema))
 
 
 def _sorted(table: pa.Table, keys: list[str]) -> pa.Table:

@@ -55,7 +55,7 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
     Raises:
         IngestError: A file is no Parquet, its schema is another one, or ``_index_`` is not unique.
     """
-    schema = _stored(entity)
+    schema = stored_form(entity)
     for artifact in entity.artifacts:
         if not artifact.path.endswith(".parquet"):
             raise IngestError(
@@ -69,7 +69,7 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
                 f"{entity.id}: {artifact.path} cannot be read as Parquet: write it again"
             ) from error
         _compare_schemas(entity, artifact.path, schema, found)
-    return _facts(entity, directory, progress)
+    return facts_of(entity, directory, progress)
 
 
 def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progress) -> tuple[str, Facts]:
@@ -90,7 +90,7 @@ def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progre
     Raises:
         IngestError: A field is missing, or a value does not fit its type; the first such row is named.
     """
-    schema = _stored(entity)
+    schema = stored_form(entity)
     target = directory / (entity.artifacts[0].path if entity.artifacts else "data.parquet")
     target.parent.mkdir(parents=True, exist_ok=True)
     done = 0
@@ -100,11 +100,15 @@ def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progre
             writer.write_batch(_conform(entity, source.name, batch, schema, done), row_group_size=ROW_GROUP)
             done += batch.num_rows
             progress("reading rows", done, None)
-    return _facts(entity, directory, progress)
+    return facts_of(entity, directory, progress)
 
 
-def _stored(entity: Dataset) -> pa.Schema:
-    """The declared schema as Parquet has it: times in seconds are times in milliseconds there."""
+def stored_form(entity: Dataset) -> pa.Schema:
+    """The declared schema as Parquet has it: times in seconds are times in milliseconds there.
+
+    Raises:
+        IngestError: A type cannot be held by Parquet.
+    """
     declared = decode_schema(entity.schema_.arrowSchema)
     try:
         return stored_schema(declared)
@@ -112,8 +116,12 @@ def _stored(entity: Dataset) -> pa.Schema:
         raise IngestError(f"{entity.id}: {error}") from None
 
 
-def _facts(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, Facts]:
-    """Digest and count; ``_index_`` must be there, never null, and unique."""
+def facts_of(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, Facts]:
+    """Content digest and count of the rows in ``directory``.
+
+    Raises:
+        IngestError: There are none, or ``_index_`` is null or stands twice.
+    """
     dataset = open_dataset(directory)
     seen: set[int] = set()
     rows = 0

@@ -29,6 +29,9 @@ class Score:
         title: What to head it with, where its method declares that.
         unit: Its unit of measure, where the method declares one.
         format: Python format of ``quantity`` (and ``unit``), where the method declares one.
+        asked: How many items were asked, where some gave no answer.
+        worst_low: What the value would be if everything unanswered had come out as low as it can.
+        worst_high: The same, as high as it can.
     """
 
     name: str
@@ -39,12 +42,19 @@ class Score:
     title: str | None = None
     unit: str | None = None
     format: str | None = None
+    asked: int | None = None
+    worst_low: float | None = None
+    worst_high: float | None = None
 
     def __str__(self) -> str:
         text = f"{self.label} {self.shown(self.value)}"
         if self.low is not None and self.high is not None:
             text += f" [{self.shown(self.low)}, {self.shown(self.high)}]"
-        return text + (f" n={self.n}" if self.n is not None else "")
+        if self.n is not None:
+            text += f" n={self.n}" + (f" of {self.asked} asked" if self.asked is not None else "")
+        if self.worst_low is not None and self.worst_high is not None:
+            text += f", at worst {self.shown(self.worst_low)} to {self.shown(self.worst_high)}"
+        return text
 
     @property
     def label(self) -> str:

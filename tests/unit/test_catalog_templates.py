@@ -21,7 +21,7 @@ from dyff_dagster.catalog.new_manifest import (
 from dyff_dagster.schema.ids import IdError
 from tests.unit.filled_templates import COMPANIONS, fill, leaves, uncommented, write_files
 
-EXPECTED_WARNINGS = ("entities of kind Audit", "entities of kind Report", "deprecated", "is deprecated")
+EXPECTED_WARNINGS = ("entities of kind Report", "deprecated", "is deprecated")
 
 
 def load(directory: Path, manifest: str) -> Catalog:

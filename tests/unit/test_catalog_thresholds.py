@@ -59,6 +59,13 @@ def test_numbers_beyond_floats_are_refused() -> None:
         parse_checks("auc > 1e999")
 
 
+def test_scores_of_audits_are_named_by_the_result_that_they_are_of() -> None:
+    (point, bound) = parse_checks("0123abcd/accuracy >= 0.9; lower(9a.b-c/auc) >= 0.8")
+    assert (point.score, bound.score, bound.bound) == ("0123abcd/accuracy", "9a.b-c/auc", "low")
+    with pytest.raises(ThresholdError, match="is no check"):
+        parse_checks("0.9 >= 1")
+
+
 @pytest.mark.parametrize("line", ["* * * * *", "0 6 * * 1", "*/15 0-6,20 1 jan-mar MON", "0 0 1-31/2 12 7"])
 def test_cron_lines_are_known(line: str) -> None:
     assert describe_bad_cron(line) is None

@@ -36,7 +36,7 @@ from dyff_dagster.schema.enumerations import Entities
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.sources import import_data
 
-NOT_YET = ("entities of kind Audit", "entities of kind Report", "has no effect in this release")
+NOT_YET = ("entities of kind Report", "PythonRubric is deprecated", "has no effect in this release")
 ROOT = Path(__file__).parents[2]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
 

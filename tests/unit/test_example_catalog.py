@@ -21,7 +21,7 @@ def catalog() -> Catalog:
     return Catalog.load(EXAMPLES / "breast_cancer")
 
 
-@pytest.mark.parametrize("example", ["breast_cancer", "own_endpoint"])
+@pytest.mark.parametrize("example", ["breast_cancer", "judge", "own_endpoint"])
 def test_example_loads_without_a_warning(example: str) -> None:
     assert Catalog.load(EXAMPLES / example).warnings == []
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
-from dyff_dagster.analysis.statistics import Estimate, auc, brier, rate
+from dyff_dagster.analysis.recipes import estimate
 
 POSITIVE = "malignant"
 CLASSES = pa.array([POSITIVE, "benign"])
@@ -36,9 +36,10 @@ SCORES = pa.schema(
         pa.field("low", pa.float64()),
         pa.field("high", pa.float64()),
         pa.field("n", pa.int64(), nullable=False),
+        pa.field("recipe", pa.string()),
     ]
 )
-"""One row for each score; the form of every dataset-level measurement."""
+"""One row for each score; the form of every dataset-level measurement. ``recipe`` says how it was made."""
 
 
 def judge_instances(
@@ -106,33 +107,25 @@ def summarize_accuracy(
     Raises:
         ValueError: There is no malignant or no benign case, so that a score has no value.
     """
-    table = instances.to_table()
-    patient = table["_index_"].to_numpy()
-    correct = table["correct"].to_numpy()
-    positive = pc.equal(table["label"], POSITIVE).to_numpy()
-    probability = table["malignant_probability"].to_numpy()
-    estimates = {
-        "sensitivity": rate(correct[positive], clusters=patient[positive]),
-        "specificity": rate(correct[~positive], clusters=patient[~positive]),
-        "auc": auc(positive, probability, clusters=patient),
-        "brier": brier(positive, probability, clusters=patient),
-        "accuracy": rate(correct, clusters=patient),
+    items = {"clusters": "_index_"}
+    right = {"outcomes": "correct", **items}
+    malignant = {"labels": {"column": "label", "equals": POSITIVE}, **items}
+    given = "malignant_probability"
+    # Made of columns by name, so that whoever has the rows can make the same numbers again.
+    made = {
+        "sensitivity": ("rate", right, {"label": POSITIVE}),
+        "specificity": ("rate", right, {"label": "benign"}),
+        "auc": ("auc", {**malignant, "scores": given}, {}),
+        "brier": ("brier", {**malignant, "probabilities": given}, {}),
+        "accuracy": ("rate", right, {}),
     }
-    yield pa.RecordBatch.from_pylist(
-        [_row(name, estimate) for name, estimate in estimates.items()], schema=SCORES
-    )
-
-
-def _row(name: str, estimate: Estimate) -> dict[str, str | float | int | None]:
-    if estimate.value is None:
-        raise ValueError(f"{name} has no value: the data need both malignant and benign cases")
-    return {
-        "score": name,
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-    }
+    rows = []
+    for name, (estimator, columns, where) in made.items():
+        found = estimate(estimator, instances, columns, input="instances", where=where)
+        if found.value is None:
+            raise ValueError(f"{name} has no value: the data need both malignant and benign cases")
+        rows.append(found.row(name))
+    yield pa.RecordBatch.from_pylist(rows, schema=SCORES)
 
 
 def _require(holds: pa.Array, index: pa.Array, otherwise: str) -> None:
