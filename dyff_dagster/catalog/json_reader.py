@@ -13,6 +13,8 @@ from dyff_dagster.catalog.documents import MAX_DEPTH, Branch, Document, Place, S
 from dyff_dagster.catalog.problems import Location, Problem, format_location
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_DIGITS = 1000
+"""Python itself reads no number of more than 4300."""
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONSTANTS = {"true": True, "false": False, "null": None}
@@ -76,8 +78,11 @@ class _Reader:
             return text, line, end
         match = _NUMBER.match(self.text, position)
         if match is not None:
-            number: Any = float(match.group()) if match.group(1) or match.group(2) else int(match.group())
-            return number, line, match.end()
+            if match.group(1) or match.group(2):
+                return float(match.group()), line, match.end()
+            if len(match.group()) > _DIGITS:
+                raise SyntaxFault(line, f"a number has more than {_DIGITS} digits")
+            return int(match.group()), line, match.end()
         for word, constant in _CONSTANTS.items():
             if self.text.startswith(word, position):
                 return constant, line, position + len(word)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 import click
@@ -18,12 +19,12 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DyffError as error:
-            click.echo(str(error), err=True)
+            click.echo(shown(str(error)), err=True)
             ctx.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read the output went away; click knows what to do
                 raise
-            click.echo(sentence(error), err=True)
+            click.echo(shown(sentence(error)), err=True)
             ctx.exit(1)
 
 
@@ -40,6 +41,14 @@ _REMEDIES = {
     errno.ENOSPC: "make room on the disk",
     errno.EADDRINUSE: "choose another port",
 }
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def shown(text: str) -> str:
+    """A text without what a terminal would obey: manifests come from elsewhere too."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def sentence(error: OSError) -> str:

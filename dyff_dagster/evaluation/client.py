@@ -28,6 +28,8 @@ Pending = Iterator[tuple[int, Request]]
 
 
 _SECONDS_BETWEEN_LOOKS = 0.25
+_SURELY = 8
+"""Replies without usage after which no later one is expected to have it."""
 _SECONDS_BETWEEN_SUMMARIES = 2.0
 _SLOWEST = 10.0
 """A request of the tail that takes this many times as long as all but one in a hundred did is sent anew."""
@@ -140,6 +142,7 @@ class Client:
                 await self._fail(row, error)
             else:
                 await self._keep(row, responses, None)
+                self._refuse_unknown_cost()
         self._all_sent = True
 
     async def _keep(self, row: Row, responses: list[dict[str, Any]], accepted: str | None) -> None:
@@ -229,6 +232,21 @@ class Client:
     def _enough(self) -> int:
         """Failed rows from which on it is no chance any more."""
         return max(16, 2 * self._workers)
+
+    def _refuse_unknown_cost(self) -> None:
+        """A cap on money that nobody can count would let everything through."""
+        options, tally = self._options, self.tally
+        if (
+            options.max_cost is not None
+            and options.prices is not None
+            and not options.prices.request
+            and tally.answered >= _SURELY
+            and not tally.usage.counted
+        ):
+            raise EvaluationError(
+                f"the first {tally.answered} replies do not say what they used, so dyff-dagster/max-cost cannot be "
+                "kept: give dyff-dagster/prices a price for each request, or take the cap away"
+            )
 
     def _stop_at_caps(self) -> None:
         options, tally = self._options, self.tally

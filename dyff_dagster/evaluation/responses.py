@@ -93,6 +93,12 @@ class ResponseReader:
                 responses.append(self._struct(item, ""))
             except _WrongShape as error:
                 raise RowError("wrong-shape", f"the service's reply {error}", body=head(body)) from error
+        if len({response[RESPONSE_INDEX] for response in responses}) < len(responses):
+            raise RowError(
+                "wrong-shape",
+                f"the service's reply has several responses with the same {RESPONSE_INDEX}",
+                body=head(body),
+            )
         return responses
 
 

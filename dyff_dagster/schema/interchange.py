@@ -139,13 +139,14 @@ def to_page_form(data: Mapping[str, Any], lost: list[str]) -> dict[str, Any]:
     made = dict(data)
     kind, identity = made.get("kind"), made.get("id")
     entity_id = identity if isinstance(identity, str) else None
+    if not isinstance(kind, str):
+        said = "is missing" if kind is None else "must be text"
+        raise InterchangeError(entity_id, [(("kind",), f"{said}; it says what the entity is")])
     if kind in NEWER_KINDS:
         message = (
             f"a {kind} is of dyff-schema 0.46 only, and there is nothing here to make of it: leave it out"
         )
         raise InterchangeError(entity_id, [((), message)])
-    if not isinstance(kind, str):
-        raise InterchangeError(entity_id, [(("kind",), "is missing; it says what the entity is")])
     entity_class(kind)
     if kind == "Family":
         _family_from_newer(made, lost)

@@ -126,7 +126,7 @@ class RecordedRevision:
                 entity=data["entity"],
                 held=dict(json.loads(said.get(HELD, "{}"))),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
                 f"{where} is no Revision that this project wrote ({type(error).__name__}); it was damaged from "
                 "outside: restore it, or remove it together with those of higher numbers"
@@ -280,7 +280,7 @@ class Revisions:
             record: dict[str, Any] = json.loads(self._files.read(path))
             _ = record["resource"]["account"], record["sequence"], record["run"], record["committed"]
             return record
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{path} is no commit record ({type(error).__name__}); "
                 "it was damaged from outside: restore it, or remove the entity's directory to compute it again"

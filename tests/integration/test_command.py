@@ -192,3 +192,29 @@ def test_a_reader_that_goes_away_is_told_nothing_more(catalog: Path, monkeypatch
     done = CliRunner().invoke(main, ["validate", str(catalog)])
     assert done.exit_code == 1
     assert len(said) == 1
+
+
+def test_a_number_that_nobody_can_read_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text('{"kind": "Evaluation", "id": "a", "replications": ' + "9" * 6000 + "}")
+    for verb in ("validate", "import"):
+        done = run(verb, path)
+        assert done.exit_code == 1
+        assert "9999" not in done.output
+        assert f"{path}" in done.output
+    assert "a number has more than 1000 digits" in run("validate", path).output
+
+
+def test_a_kind_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text('{"kind": ["x"], "id": {}}')
+    done = run("import", path, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "kind" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_terminal_would_obey_is_not_said(catalog: Path) -> None:
+    done = run("show", "a\x1b[31m\x07b", "--catalog", catalog)
+    assert done.exit_code == 1
+    assert not set(done.output) & {"\x1b", "\x07"}

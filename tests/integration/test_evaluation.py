@@ -22,6 +22,7 @@ from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import DataSchema, Evaluation, SchemaAdapter
+from dyff_dagster.schema.prices import Prices
 from dyff_dagster.sessions import Session, open_session
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 from tests.integration.servers import Behaviour, Reply, Server, double
@@ -526,3 +527,24 @@ def test_failed_rows_of_client_processes_are_told_as_those_of_one(tmp_path: Path
         asked = len(w.server.requests)
         w.run(options=EvaluationOptions(processes=2))
         assert len(w.server.requests) == asked + 1
+
+
+def test_a_reply_that_numbers_two_responses_alike_is_of_the_wrong_shape(tmp_path: Path) -> None:
+    def behaviour(request: dict[str, Any], number: int) -> Reply:
+        response = {"y": request["x"], "_response_index_": 0}
+        return 200, json.dumps([response, response] if request["x"] == 7 else [response]).encode()
+
+    with (
+        world(tmp_path, behaviour) as w,
+        pytest.raises(EvaluationIncomplete, match=r"row 7.* several responses with the same _response_index_"),
+    ):
+        w.run()
+
+
+def test_a_cap_on_money_stops_where_nobody_says_what_is_spent(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        capped = EvaluationOptions(max_cost=1.0, prices=Prices(input=1.0))
+        with pytest.raises(EvaluationError, match=r"do not say what they used.*price for each request"):
+            w.run(options=capped)
+        by_request = EvaluationOptions(max_cost=1.0, prices=Prices(request=0.001))
+        assert w.run(options=by_request).facts.notes["takenUp"] >= 8

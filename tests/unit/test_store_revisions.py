@@ -349,6 +349,13 @@ def test_a_damaged_revision_is_one_sentence(disk: Store) -> None:
         disk.revisions.of("m")
 
 
+def test_a_revision_that_nests_too_deeply_is_one_sentence(disk: Store) -> None:
+    commit(disk)
+    Path(disk.working("m") / "revisions" / "00000001.json").write_text("[" * 100_000)
+    with pytest.raises(StoreError, match=r"00000001\.json is no Revision that this project wrote"):
+        disk.revisions.of("m")
+
+
 def test_a_damaged_history_is_written_anew(disk: Store) -> None:
     commit(disk)
     path = Path(disk.working("m") / "history.json")
