@@ -536,7 +536,9 @@ def test_a_reply_that_numbers_two_responses_alike_is_of_the_wrong_shape(tmp_path
 
     with (
         world(tmp_path, behaviour) as w,
-        pytest.raises(EvaluationIncomplete, match=r"row 7.* several responses with the same _response_index_"),
+        pytest.raises(
+            EvaluationIncomplete, match=r"row 7.* several responses with the same _response_index_"
+        ),
     ):
         w.run()
 
