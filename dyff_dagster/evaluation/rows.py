@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.ipc
+import pyarrow.parquet as pq
 
 from dyff_dagster.evaluation.errors import EvaluationError
 
@@ -147,9 +148,33 @@ class OrderedRows:
 
 
 def _scan(dataset: pyarrow.dataset.Dataset, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Read ahead a little: Arrow's default holds dozens of batches of several files."""
-    scanner = dataset.scanner(columns=columns, batch_size=rows, batch_readahead=2, fragment_readahead=1)
-    return (batch for batch in scanner.to_batches() if batch.num_rows)
+    """Batches of at most so many rows, file by file.
+
+    Arrow's scanner reads ahead of whoever takes the batches, as far as a whole data set of some hundred
+    megabytes; a service takes them slowly. So a file that has the fields as they are is read without it.
+    """
+    schema = pa.schema([dataset.schema.field(name) for name in columns])
+    for fragment in dataset.get_fragments():
+        if isinstance(fragment, pyarrow.dataset.ParquetFileFragment) and _has(fragment, schema):
+            with fragment.open() as source, pq.ParquetFile(source) as file:
+                for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+                    if batch.num_rows:
+                        yield batch.select(columns)
+            continue
+        # Fields from the names of directories, or of another type in this file than in others.
+        scanner = fragment.scanner(schema=dataset.schema, columns=columns, batch_size=rows, batch_readahead=1)
+        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+
+
+def _has(fragment: pyarrow.dataset.ParquetFileFragment, schema: pa.Schema) -> bool:
+    """Whether a file holds these fields under these names, and none that could be taken for one of them."""
+    there = fragment.physical_schema
+    return all(
+        "." not in field.name
+        and len(there.get_all_field_indices(field.name)) == 1
+        and there.field(field.name).type == field.type
+        for field in schema
+    )
 
 
 def _refuse_doubled(indices: np.ndarray, last: int | None) -> None:
