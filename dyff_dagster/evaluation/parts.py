@@ -161,6 +161,7 @@ class Parts:
             replication: np.array([(part.first, part.last) for part in parts], np.int64).reshape(-1, 2)
             for replication, parts in self._parts.items()
         }
+        self._assembling = False
         self._keys: Cache[_Keys] = Cache(_KEY_BYTES)
         self._tables: Cache[pa.Table] = Cache(_TABLE_BYTES)
 
@@ -309,7 +310,10 @@ class Parts:
         rows[at[same]] = places[same]
 
     def _read_keys(self, replication: int, number: int) -> tuple[_Keys, int]:
-        table = self._read(self._parts[replication][number].name, _KEYS)
+        if self._assembling:  # the answers themselves are wanted next: a part is read once for both
+            table = self._table(replication, number).select(_KEYS)
+        else:
+            table = self._read(self._parts[replication][number].name, _KEYS)
         if table is None or not table.num_rows:
             none = np.zeros(0, np.int64)
             return _Keys(none, np.zeros((0, 4), np.uint64), none.astype(np.int32), none.astype(bool)), 0
@@ -363,6 +367,7 @@ class Parts:
         Yields:
             Batches in :attr:`schema`.
         """
+        self._assembling = True
         for replication in order:
             for indices, requests in rows():
                 for start in range(0, len(indices), _SLICE_ROWS):
@@ -388,13 +393,9 @@ class Parts:
 
     def _table(self, replication: int, number: int) -> pa.Table:
         def read() -> tuple[pa.Table, int]:
-            name = self._parts[replication][number].name
-            table = self._read(name)
-            if table is None:
-                raise EvaluationError(
-                    f"{self.entity_id}: the part {name} of its answers went away while it was read: "
-                    "start it again"
-                )
+            table = self._read(self._parts[replication][number].name)
+            # What cannot be read has no answers; the count of what was written will say so.
+            table = self.schema.empty_table() if table is None else table
             return table, table.nbytes
 
         return self._tables.get((replication, number), read)
