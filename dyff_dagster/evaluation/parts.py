@@ -148,7 +148,8 @@ class Parts:
         names = self.store.working_names(self.entity_id, self._directory)
         parts = [part for name in names if (part := _Part.parse(name))]
         # Whoever asked for all again meant it, also where that run was killed and another goes on.
-        begun = max((int(name[1:7]) for name in names if _BEGUN.fullmatch(name)), default=0)
+        self._begun = [name for name in names if _BEGUN.fullmatch(name)]
+        begun = max((int(name[1:7]) for name in self._begun), default=0)
         self._ignored = frozenset(part.name for part in parts if part.generation < begun)
         self.generation = max([begun, self.generation, *(part.generation for part in parts)])
         found = [part for part in parts if part.name not in self._ignored]
@@ -166,15 +167,18 @@ class Parts:
         self._tables: Cache[pa.Table] = Cache(_TABLE_BYTES)
 
     def begin_again(self) -> None:
-        """Look at no part that is there now, nor does any later run, also if this one is killed."""
-        self.generation += 1
-        name = f"g{self.generation:06d}.begun"
-        self.store.put_working(self.entity_id, f"{self._directory}/{name}", b"")
-        self.look()
+        """Look at no part that is there now, nor does any later run, also if this one is killed.
+
+        Where a run did so before and was broken off, this goes on with it: what that one paid for stands.
+        """
+        if not self._begun:
+            self.generation += 1
+            self.store.put_working(self.entity_id, f"{self._directory}/g{self.generation:06d}.begun", b"")
+            self.look()
 
     def retire(self) -> None:
         """Remove the ignored parts: what was asked again, and committed, has taken their place."""
-        for name in self._ignored:
+        for name in (*self._begun, *self._ignored):
             self.store.remove_working(self.entity_id, f"{self._directory}/{name}")
 
     @property
@@ -311,7 +315,10 @@ class Parts:
 
     def _read_keys(self, replication: int, number: int) -> tuple[_Keys, int]:
         if self._assembling:  # the answers themselves are wanted next: a part is read once for both
-            table = self._table(replication, number).select(_KEYS)
+            try:
+                table = self._table(replication, number).select(_KEYS)
+            except EvaluationError:
+                table = None  # it has no answers; the count of what was written will say so
         else:
             table = self._read(self._parts[replication][number].name, _KEYS)
         if table is None or not table.num_rows:
@@ -393,9 +400,13 @@ class Parts:
 
     def _table(self, replication: int, number: int) -> pa.Table:
         def read() -> tuple[pa.Table, int]:
-            table = self._read(self._parts[replication][number].name)
-            # What cannot be read has no answers; the count of what was written will say so.
-            table = self.schema.empty_table() if table is None else table
+            name = self._parts[replication][number].name
+            table = self._read(name)
+            if table is None:
+                raise EvaluationError(
+                    f"{self.entity_id}: the part {name} of its answers went away while it was read: "
+                    "start it again"
+                )
             return table, table.nbytes
 
         return self._tables.get((replication, number), read)

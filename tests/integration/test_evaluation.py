@@ -550,3 +550,19 @@ def test_a_cap_on_money_stops_where_nobody_says_what_is_spent(tmp_path: Path) ->
             w.run(options=capped)
         by_request = EvaluationOptions(max_cost=1.0, prices=Prices(request=0.001))
         assert w.run(options=by_request).facts.notes["takenUp"] >= 8
+
+
+def test_a_forced_run_that_was_broken_off_is_gone_on_with(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.run()
+        w.server.behaviour = lambda request, number: (
+            (400, b"") if request["x"] == 3 else double(request, number)
+        )
+        with pytest.raises(EvaluationIncomplete):
+            w.run(fresh=True)
+        w.server.behaviour = double
+        asked = len(w.server.requests)
+        assert w.run(fresh=True).facts.notes["takenUp"] == 19
+        assert len(w.server.requests) == asked + 1
+        w.run(fresh=True)
+        assert len(w.server.requests) == asked + 21

@@ -81,6 +81,7 @@ class Evaluations(RuleBasedStateMachine):
         self.replications = 1
         self.kept: dict[Key, list[Kept]] = {}
         self.answered = 0
+        self.begun = False
         self.since = 0
         """The generation of the last run that asked for all again: no earlier answer counts any more."""
 
@@ -175,7 +176,9 @@ class Evaluations(RuleBasedStateMachine):
         answers = Parts(self.store, "eval-1", SERVICE, RESPONSES)
         if fresh:
             answers.begin_again()
-            self.since = answers.generation
+            if not self.begun:  # else it goes on with the one that was broken off
+                self.begun, self.since = True, answers.generation
+            assert answers.generation == self.since
         known = Ledger(self.store, "eval-1", self.context())
         if known.rows and not known.agrees_with(ordered.indices()):
             known.begin_again()
@@ -205,6 +208,7 @@ class Evaluations(RuleBasedStateMachine):
         self.compare(answers, known)
         if not failing:
             answers.retire()
+            self.begun = False
 
     def written(self, opened: OpenPart, waiting: list[tuple[Key, int]], generation: int) -> None:
         before = {path.name for path in self.part_files()}
