@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from dyff_dagster.evaluation.parts import CLASS
+from dyff_dagster.evaluation.part import CLASS
 from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
 from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dyff_dagster.evaluation.errors import EvaluationError, RowError
 from dyff_dagster.evaluation.open_part import OpenPart
 from dyff_dagster.evaluation.options import EvaluationOptions
-from dyff_dagster.evaluation.parts import Answer, Parts
+from dyff_dagster.evaluation.part import Answer
+from dyff_dagster.evaluation.parts import Parts
 from dyff_dagster.evaluation.replies import as_row_error
 from dyff_dagster.evaluation.requests import Request
 from dyff_dagster.evaluation.responses import ResponseReader

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset
 
-from dyff_dagster.evaluation.parts import REPLICATION
+from dyff_dagster.evaluation.part import REPLICATION
 from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.ids import replication_id

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from dyff_dagster.evaluation.ledger import column_of
-from dyff_dagster.evaluation.parts import ORIGIN, REPLICATION, REQUEST, Parts
+from dyff_dagster.evaluation.part import ORIGIN, REPLICATION, REQUEST
+from dyff_dagster.evaluation.parts import Parts
 from dyff_dagster.evaluation.rows import INDEX
 
 _NONE = np.zeros(0, np.int64)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from dyff_dagster.evaluation.parts import Answer, Parts
+from dyff_dagster.evaluation.part import Answer
+from dyff_dagster.evaluation.parts import Parts
 
 _LATE = 8
 """Parts' lengths by which a row may lag behind the others before it goes into a part of its own."""

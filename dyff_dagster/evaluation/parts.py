@@ -19,7 +19,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,14 +28,18 @@ import pyarrow.parquet as pq
 from dyff_dagster.evaluation.cache import Cache
 from dyff_dagster.evaluation.errors import EvaluationError
 from dyff_dagster.evaluation.ledger import digests_of
+from dyff_dagster.evaluation.part import (
+    CLASS,
+    ORIGIN,
+    REQUEST,
+    Answer,
+    Found,
+    Keys,
+    Part,
+    part_schema,
+)
 from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.store import Store
-
-REPLICATION = "_replication_"
-REQUEST = "request"
-RESPONSES = "responses"
-CLASS = "_class_"
-ORIGIN = "origin"
 
 _BEGUN = re.compile(r"g\d{6}\.begun")
 """Says that a run asked for all again: answers of an earlier generation do not count any more."""
@@ -46,76 +49,6 @@ _KEY_BYTES = 4 * 1024 * 1024
 _TABLE_BYTES = 8 * 1024 * 1024
 """What of the parts is held in memory: keys while rows are looked for, tables while answers are put in order."""
 _SLICE_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One row's answer in one replication.
-
-    Attributes:
-        replication: From 0.
-        position: Of the row among the data set's rows; for nothing but to keep neighbours together.
-        index: The row's ``_index_``.
-        request: SHA-256 of the request's body.
-        responses: What the service said, as the output schema has it.
-        accepted: The class of error that was taken as an answer, or None for a plain answer.
-    """
-
-    replication: int
-    position: int
-    index: int
-    request: bytes
-    responses: list[dict[str, Any]]
-    accepted: str | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What a part's name says."""
-
-    name: str
-    generation: int
-    replication: int
-    first: int
-    last: int
-
-    @classmethod
-    def parse(cls, name: str) -> _Part | None:
-        pieces = name.split(".")
-        if len(pieces) != 7 or pieces[-1] != "parquet":
-            return None
-        try:
-            generation, replication = int(pieces[0][1:]), int(pieces[1][1:])
-            return cls(name, generation, replication, int(pieces[2]), int(pieces[3]))
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where the answers of some rows lie.
-
-    Attributes:
-        parts: For each row the number of its part, or -1 where it has no answer: int32 (rows,).
-        rows: For each row its place in that part: int32 (rows,).
-    """
-
-    parts: np.ndarray
-    rows: np.ndarray
-
-    @property
-    def there(self) -> np.ndarray:
-        """Which rows have an answer: bool (rows,)."""
-        return self.parts >= 0
-
-
-class _Keys(NamedTuple):
-    """The answers of one part: ``_index_``, request digest (uint64 (rows, 4)), place in it, and whether it is plain."""
-
-    indices: np.ndarray
-    requests: np.ndarray
-    rows: np.ndarray
-    plain: np.ndarray
 
 
 @dataclass
@@ -137,7 +70,7 @@ class Parts:
     accept: frozenset[str] = frozenset()
     generation: int = field(default=1, init=False)
     """Counts the runs that asked for all again; answers of a later one go before those of an earlier."""
-    _parts: dict[int, list[_Part]] = field(default_factory=dict, init=False)
+    _parts: dict[int, list[Part]] = field(default_factory=dict, init=False)
     _ignored: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
@@ -146,7 +79,7 @@ class Parts:
     def look(self) -> None:
         """Take notice of what is there now."""
         names = self.store.working_names(self.entity_id, self._directory)
-        parts = [part for name in names if (part := _Part.parse(name))]
+        parts = [part for name in names if (part := Part.parse(name))]
         # Whoever asked for all again meant it, also where that run was killed and another goes on.
         self._begun = [name for name in names if _BEGUN.fullmatch(name)]
         begun = max((int(name[1:7]) for name in self._begun), default=0)
@@ -163,7 +96,7 @@ class Parts:
             for replication, parts in self._parts.items()
         }
         self._assembling = False
-        self._keys: Cache[_Keys] = Cache(_KEY_BYTES)
+        self._keys: Cache[Keys] = Cache(_KEY_BYTES)
         self._tables: Cache[pa.Table] = Cache(_TABLE_BYTES)
 
     def begin_again(self) -> None:
@@ -193,16 +126,7 @@ class Parts:
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema of a part."""
-        return pa.schema(
-            [
-                pa.field(REPLICATION, pa.int32(), nullable=False),
-                pa.field(INDEX, pa.int64(), nullable=False),
-                pa.field(REQUEST, pa.binary(32), nullable=False),
-                pa.field(RESPONSES, self.response_type),
-                pa.field(CLASS, pa.string()),
-                pa.field(ORIGIN, pa.string()),
-            ]
-        )
+        return part_schema(self.response_type)
 
     # Writing
 
@@ -313,7 +237,7 @@ class Parts:
         parts[at[same]] = number
         rows[at[same]] = places[same]
 
-    def _read_keys(self, replication: int, number: int) -> tuple[_Keys, int]:
+    def _read_keys(self, replication: int, number: int) -> tuple[Keys, int]:
         if self._assembling:  # the answers themselves are wanted next: a part is read once for both
             try:
                 table = self._table(replication, number).select(_KEYS)
@@ -323,7 +247,7 @@ class Parts:
             table = self._read(self._parts[replication][number].name, _KEYS)
         if table is None or not table.num_rows:
             none = np.zeros(0, np.int64)
-            return _Keys(none, np.zeros((0, 4), np.uint64), none.astype(np.int32), none.astype(bool)), 0
+            return Keys(none, np.zeros((0, 4), np.uint64), none.astype(np.int32), none.astype(bool)), 0
         indices, requests = table.column(0).chunk(0).to_numpy(), digests_of(table.column(1).chunk(0))
         rows = np.arange(table.num_rows, dtype=np.int32)
         classes = table.column(2).chunk(0)
@@ -334,13 +258,13 @@ class Parts:
             ).to_numpy(zero_copy_only=False)
             plain = classes.is_null().to_numpy(zero_copy_only=False)
             indices, requests, rows, plain = indices[counts], requests[counts], rows[counts], plain[counts]
-        return _Keys(indices, requests, rows, plain), 45 * len(rows)
+        return Keys(indices, requests, rows, plain), 45 * len(rows)
 
-    def originals(self, replication: int) -> Iterator[tuple[int, _Keys]]:
+    def originals(self, replication: int) -> Iterator[tuple[int, Keys]]:
         """For each part of a replication its number, and which answers in it are no copies of another's."""
         for number, keys, origins in self._with_origins(replication):
             own = origins.is_null().to_numpy(zero_copy_only=False)
-            yield number, _Keys(*(column[own] for column in keys))
+            yield number, Keys(*(column[own] for column in keys))
 
     def copied(self, replication: int) -> set[tuple[str, bytes]]:
         """(origin, request digest) of each answer that is a copy."""
@@ -351,7 +275,7 @@ class Parts:
             if origin.is_valid
         }
 
-    def _with_origins(self, replication: int) -> Iterator[tuple[int, _Keys, pa.Array]]:
+    def _with_origins(self, replication: int) -> Iterator[tuple[int, Keys, pa.Array]]:
         for number, part in enumerate(self._parts.get(replication, ())):
             keys, _ = self._read_keys(replication, number)
             table = self._read(part.name, [ORIGIN])

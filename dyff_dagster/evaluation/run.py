@@ -20,7 +20,8 @@ from dyff_dagster.evaluation.errors import EvaluationIncomplete
 from dyff_dagster.evaluation.fleet import Fleet
 from dyff_dagster.evaluation.ledger import Ledger
 from dyff_dagster.evaluation.options import DEFAULT_WORKERS, EvaluationOptions
-from dyff_dagster.evaluation.parts import CLASS, REPLICATION, RESPONSES, Parts
+from dyff_dagster.evaluation.part import CLASS, REPLICATION, RESPONSES
+from dyff_dagster.evaluation.parts import Parts
 from dyff_dagster.evaluation.plan import Plan
 from dyff_dagster.evaluation.requests import REQUEST_FORMAT, Request, RequestBuilder
 from dyff_dagster.evaluation.responses import ResponseReader

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dyff_dagster.evaluation.errors import RowError
 from dyff_dagster.evaluation.latency import Latencies
-from dyff_dagster.evaluation.parts import REPLICATION
+from dyff_dagster.evaluation.part import REPLICATION
 from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.evaluation.usage import Usage
 from dyff_dagster.schema.ids import replication_id

@@ -17,7 +17,7 @@ import pytest
 from dyff_dagster import evaluation
 from dyff_dagster.evaluation import EvaluationError, EvaluationIncomplete, EvaluationOptions
 from dyff_dagster.evaluation.open_part import OpenPart
-from dyff_dagster.evaluation.parts import Answer
+from dyff_dagster.evaluation.part import Answer
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.ids import replication_id

@@ -31,7 +31,8 @@ from dyff_dagster.evaluation import completeness, ledger, parts, plan, rows
 from dyff_dagster.evaluation.errors import EvaluationError
 from dyff_dagster.evaluation.ledger import Ledger
 from dyff_dagster.evaluation.open_part import OpenPart
-from dyff_dagster.evaluation.parts import Answer, Parts
+from dyff_dagster.evaluation.part import Answer
+from dyff_dagster.evaluation.parts import Parts
 from dyff_dagster.evaluation.plan import Plan
 from dyff_dagster.evaluation.requests import RequestBuilder
 from dyff_dagster.evaluation.rows import OrderedRows
