@@ -77,7 +77,7 @@ def definitions_from_environment(base: Path, environment: Mapping[str, str] = os
         return build_definitions(
             load_catalog(base, environment),
             storage=DyffStorage.from_environment(base, environment),
-            sessions=DyffSessions.from_environment(environment),
+            sessions=DyffSessions.from_environment(environment, base),
             executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
         )
     except DyffError as error:
