@@ -266,6 +266,7 @@ class Cluster:
             lease=None,
             logs=LogKeeper(self.api, logs),
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         try:
@@ -367,6 +368,7 @@ class Cluster:
             lease=lease,
             logs=keeper,
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         return running, Start(self.api, plan, watched, lease, keeper, progress)

@@ -7,6 +7,8 @@ from typing import Any
 
 from dyff_dagster.sessions.errors import SessionError
 
+_PASSING = frozenset({0, 429, 500, 502, 503, 504})
+
 
 class KubernetesError(SessionError):
     """The cluster refused something, or what was started there failed.
@@ -36,3 +38,8 @@ class ApiError(KubernetesError):
         self.status = status
         self.code = code
         self.details = details
+
+    @property
+    def passing(self) -> bool:
+        """Whether it says nothing of what was asked, and may pass by itself."""
+        return self.status in _PASSING
