@@ -287,7 +287,11 @@ class KubernetesApi:
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._once, method, path, query, body, content, wait, stream)
+        try:
+            return retrying(self._once, method, path, query, body, content, wait, stream)
+        except ApiError as error:
+            error.tries = int(retrying.statistics.get("attempt_number", 1))
+            raise
 
     def _once(
         self,

@@ -31,6 +31,7 @@ class ApiError(KubernetesError):
         status: The HTTP status, 0 where there was no answer.
         code: Kubernetes' word for it: ``AlreadyExists``, ``NotFound``, ``Forbidden``, ``Invalid`` …
         details: The rest of the answer's ``details``.
+        tries: Requests that were sent; of all but the last, the answer may have been lost.
     """
 
     def __init__(self, message: str, status: int, code: str = "", details: Any = None) -> None:
@@ -38,6 +39,7 @@ class ApiError(KubernetesError):
         self.status = status
         self.code = code
         self.details = details
+        self.tries = 1
 
     @property
     def passing(self) -> bool:
