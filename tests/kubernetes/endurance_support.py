@@ -53,11 +53,13 @@ class Overseer:
     Attributes:
         pods: By uid, as they were seen last.
         jobs: By uid, as they were seen last.
-        faults: Moments at which two sessions of one entity had pods.
+        apart: Label by which sessions are told apart that may run beside one another.
+        faults: Moments at which two of the others had pods.
         deadlines: The longest life that each Job was given, in seconds, by uid.
     """
 
     api: KubernetesApi
+    apart: str = ENTITY
     pods: dict[str, Object] = field(default_factory=dict)
     jobs: dict[str, Object] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -133,16 +135,16 @@ class Overseer:
         owners: dict[str, set[str]] = {}
         for pod in self.living:
             for owner in pod["metadata"].get("ownerReferences") or ():
-                owners.setdefault(pod["metadata"]["labels"].get(ENTITY, ""), set()).add(owner["uid"])
+                owners.setdefault(pod["metadata"]["labels"].get(self.apart, ""), set()).add(owner["uid"])
         self.faults += [
             f"{entity} has {len(of)} sessions at once" for entity, of in owners.items() if len(of) > 1
         ]
 
 
 @contextmanager
-def overseen(api: KubernetesApi) -> Iterator[Overseer]:
+def overseen(api: KubernetesApi, apart: str = ENTITY) -> Iterator[Overseer]:
     """An overseer of a namespace; no entity may have two sessions at once as long as it looks."""
-    overseer = Overseer(KubernetesApi(api._client, api.namespace))
+    overseer = Overseer(KubernetesApi(api._client, api.namespace), apart)
     overseer.start()
     try:
         yield overseer

@@ -153,7 +153,7 @@ def _materialize(run: Run, end: Connection) -> None:
         executor=dg.in_process_executor,
     )
     selection = dg.AssetSelection.assets(*(asset.split("/") for asset in run.assets))
-    job = dg.define_asset_job("audit", selection)
+    job = dg.define_asset_job("audit", selection, config={"loggers": {"console": {}}})
     whole = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
     with dg.DagsterInstance.get() as instance:
         result = whole.resolve_job_def("audit").execute_in_process(instance=instance, raise_on_error=False)
