@@ -51,6 +51,8 @@ _PATIENCE = 5.0
 """Seconds to wait for another run that computes the same entity: a copy of a module is over by then, and of
 an evaluation that takes an hour the user is told at once."""
 
+_SECONDS_AFTER_GRACE = 5
+
 
 @dataclass(frozen=True)
 class Step(Dependencies):
@@ -301,8 +303,13 @@ class Step(Dependencies):
             processes=self.client_processes,
         )
         if self.cluster is not None:
-            # A session must not end while somebody waits for its answer.
-            options = replace(options, attempt_timeout=float(self.cluster.settings.requestTimeout))
+            # A session must not end while somebody waits for its answer; a replica ends after its grace.
+            settings = self.cluster.settings
+            options = replace(
+                options,
+                attempt_timeout=float(settings.requestTimeout),
+                last_words=float(settings.grace + _SECONDS_AFTER_GRACE),
+            )
         return options
 
     def provision(self) -> str:

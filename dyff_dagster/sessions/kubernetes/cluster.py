@@ -159,7 +159,7 @@ class Cluster:
         """Have a session run until it expires, and return when all of its replicas answer.
 
         One that runs already, of the same pods and the same service, is taken over. Where it fails, or this process
-        is interrupted before it is ready, nothing is left.
+        is interrupted before it is ready, nothing is left that was not there before.
 
         Returns:
             The session, and the seconds that each phase of its start took.
@@ -182,6 +182,7 @@ class Cluster:
             seconds=self.settings.lease,
             expires=expires,
             token_for=token_for if self.settings.tokenCheck else None,
+            shared=True,
             progress=progress,
         )
         running, start = self._running(plan, made, entity.inferenceService, logs, progress, expires)
@@ -190,7 +191,11 @@ class Cluster:
             start.wait()
             start.lease.extend_to(expires)
         except BaseException:
-            running.end()
+            # Others may be using one that was there before, which ends when it would have ended.
+            if made.adopted:
+                running.leave()
+            else:
+                running.end()
             raise
         running.leave()
         job = self.api.get("jobs", plan.name)
@@ -266,6 +271,7 @@ class Cluster:
             lease=None,
             logs=LogKeeper(self.api, logs),
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         try:
@@ -352,7 +358,7 @@ class Cluster:
         expires: datetime,
     ) -> tuple[Running, Start]:
         watched = Watched(self.api, selector(session=plan.name), "jobs", "pods")
-        lease = Lease(self.api, plan.name, made.uid, self.settings.lease, expires)
+        lease = Lease(self.api, plan.name, made.uid, self.settings.lease, expires, self.settings.maxLifetime)
         keeper = LogKeeper(self.api, logs)
         running = Running(
             api=self.api,
@@ -367,6 +373,7 @@ class Cluster:
             lease=lease,
             logs=keeper,
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         return running, Start(self.api, plan, watched, lease, keeper, progress)
