@@ -371,7 +371,7 @@ class Cluster:
             grace=self.settings.grace,
             progress=progress,
         )
-        return running, Start(self.api, plan, watched, lease, keeper, progress)
+        return running, Start(self.api, plan, watched, lease, keeper, progress, adopted=made.adopted)
 
 
 def _with_token(headers: Mapping[str, str], token: str | None) -> dict[str, str]:

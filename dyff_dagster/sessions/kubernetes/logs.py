@@ -17,12 +17,17 @@ class LogKeeper:
     Args:
         api: The cluster.
         directory: Where they go; it is made if need be.
+
+    Attributes:
+        latest: The log that was kept last, if any was.
     """
 
     def __init__(self, api: KubernetesApi, directory: Path) -> None:
         self._api = api
         self._directory = directory
         self._kept: set[str] = set()
+        self._refused = ""
+        self.latest: Path | None = None
         self._lock = threading.Lock()
 
     def path(self, pod: str) -> Path:
@@ -47,7 +52,8 @@ class LogKeeper:
                 return self.path(pod)
             try:
                 text = self._api.log(pod)
-            except ApiError:
+            except ApiError as error:
+                self._refused = str(error)
                 return None  # a log that cannot be had is no reason for another failure
             self._kept.add(pod)
             if not text:
@@ -56,7 +62,15 @@ class LogKeeper:
             path = self.path(pod)
             path.touch(mode=0o600)
             path.write_text(text, "utf-8")
+            self.latest = path
             return path
+
+    def where(self, pod: str) -> str:
+        """Where a pod's log lies, as a clause; or that there is none, and why."""
+        path = self.path(pod)
+        if path.exists():
+            return f"its log is {path}"
+        return f"its log cannot be had ({self._refused})" if self._refused else "it wrote nothing"
 
     def sign(self, pod: str) -> str:
         """What is known by a pattern in a pod's log, in our own words."""
