@@ -13,6 +13,7 @@ from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
 from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
+from dyff_dagster.sessions.kubernetes.names import ASKED
 from dyff_dagster.sessions.kubernetes.signals import (
     PHASES,
     Phase,
@@ -27,6 +28,7 @@ from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.store import Progress, no_progress
 
 _SECONDS_BETWEEN_EVENTS = 5.0
+_SECONDS_BETWEEN_NUDGES = 10.0
 _SECONDS_FOR_CONFIG = 60.0
 """In which a Secret or a volume that a container needs must have come."""
 _SECONDS_UNREACHABLE = 20.0
@@ -68,6 +70,8 @@ class Start:
         self._told = ""
         self._events_due = self.clock() + 1.0
         self._events: dict[str, list[Object]] = {}
+        self._may_not = ""
+        self._nudge_due = self.clock() + _SECONDS_BETWEEN_NUDGES
         self._earlier: set[str] = set()
         self._config_since: float | None = None
         self._ready_since: dict[str, float] = {}
@@ -127,6 +131,7 @@ class Start:
             except ApiError as error:
                 if error.status != 403:
                     raise
+                self._may_not = str(error)
         return self._events.get(name, [])
 
     def _phase_of(self, live: Sequence[View]) -> Phase:
@@ -178,7 +183,16 @@ class Start:
 
     def _why_no_pods(self) -> tuple[str, bool]:
         """What the Job's events say, and whether a quota is the reason."""
-        return refusal(self._events_of("Job", self.plan.name)) or ("", False)
+        found = refusal(self._events_of("Job", self.plan.name))
+        if found is None:
+            return self._may_not, False
+        if self.clock() >= self._nudge_due:
+            # What refuses its pods may have gone, and Kubernetes itself tries again after up to six minutes: a change
+            # of the Job makes it try now.
+            self._nudge_due = self.clock() + _SECONDS_BETWEEN_NUDGES
+            asked = self.api.now().isoformat(timespec="seconds")
+            self.api.patch("jobs", self.plan.name, {"metadata": {"annotations": {ASKED: asked}}})
+        return found
 
     def _refuse_ended(self, job: Object, views: Sequence[View]) -> None:
         reason = failed_job(job)
