@@ -85,10 +85,12 @@ def provision(
         token = token_for(uid) if token_for is not None else None
         _children(api, plan, made, token, adopted)
         armed = _arm(api, plan, made, seconds, expires, adopted)
-    except BaseException:
+    except BaseException as error:
         if not adopted:
             # What cannot be completed must not stay, and spends nothing that anybody has asked for.
             _quietly_delete(api, plan.name, made["metadata"]["uid"])
+        if isinstance(error, ApiError):
+            raise _of(plan, error) from None
         raise
     return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
 

@@ -145,8 +145,9 @@ class Running:
         """
         self._stop.set()
         try:
-            for view in self._views():
-                self.logs.keep_now(view.name, again=False)
+            with suppress(ApiError):  # what cannot be seen is ended all the same
+                for view in self._views():
+                    self.logs.keep_now(view.name, again=False)
             taken = self._taken()
             end(self.api, self.name, self.uid, wait=self.grace + _SECONDS_TO_END)
             return taken

@@ -84,6 +84,12 @@ class Start:
         Raises:
             KubernetesError: It cannot come to that, or a phase takes longer than it may.
         """
+        try:
+            return self._wait()
+        except ApiError as error:
+            raise self._error(str(error), reason=error.reason) from None
+
+    def _wait(self) -> list[View]:
         self.watched.synced()
         if self.adopted:
             self._earlier = {view.name for view in self._views() if view.phase is None}
