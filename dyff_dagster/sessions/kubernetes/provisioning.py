@@ -79,6 +79,7 @@ def provision(
         KubernetesError: The cluster refuses one of the objects, or has something else of that name.
     """
     text = expires.isoformat(timespec="seconds") if expires is not None else None
+    _must_be_able_to_end(api, plan)
     made, adopted = _job(api, plan, seconds, text, progress)
     try:
         uid = made["metadata"]["uid"]
@@ -93,6 +94,22 @@ def provision(
             raise _of(plan, error) from None
         raise
     return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
+
+
+def _must_be_able_to_end(api: KubernetesApi, plan: SessionPlan) -> None:
+    """Refuse to start what could not be ended before its lease is over."""
+    try:
+        may = api.may("delete", "jobs")
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise _of(plan, error) from None
+        return  # nobody tells
+    if not may:
+        raise KubernetesError(
+            f"{plan.entity_id}: its session could not be ended once it has answered: we may not delete jobs in the "
+            f"namespace {api.namespace}: add the verb delete on jobs to our Role (docs/kubernetes.md has all of it)",
+            session_id=plan.entity_id,
+        )
 
 
 def _job(

@@ -90,6 +90,9 @@ class Start:
             raise self._error(str(error), reason=error.reason) from None
 
     def _wait(self) -> list[View]:
+        self.api.get(
+            "jobs", self.plan.name
+        )  # who renews it must be allowed to; it is known now, not at its deadline
         self.watched.synced()
         if self.adopted:
             self._earlier = {view.name for view in self._views() if view.phase is None}
