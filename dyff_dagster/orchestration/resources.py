@@ -43,6 +43,10 @@ class ResourceKeys:
         """Key of the :class:`DyffSessions`."""
         return f"{self.prefix}_sessions"
 
+    def named(self, name: str) -> str:
+        """Name of something that a code location has once for each prefix."""
+        return name if self.prefix == "dyff" else f"{self.prefix}_{name}"
+
 
 def shared(resource: _Resource) -> _Resource:
     """The same object for the same configuration.
@@ -127,6 +131,20 @@ class DyffSessions(dg.ConfigurableResource[None]):
             kubernetes=environment.get("DYFF_KUBERNETES") or "",
             base=str(base) if base else "",
         )
+
+    def terminate(self, store: Store, session_id: str) -> bool:
+        """End an InferenceSession before it expires, wherever it runs; whether one ran.
+
+        Raises:
+            DyffError: It does not go, or runs on another machine.
+        """
+        cluster = self.cluster(store)
+        ended = cluster is not None and cluster.terminate(session_id)
+        if not store.local:
+            return ended
+        from dyff_dagster.sessions import end_session
+
+        return end_session(local_path(store.working(session_id)) / "session") or ended
 
     def cluster(self, store: Store) -> Cluster | None:
         """The cluster that sessions run on; None where they run on this machine. Nothing is connected to yet.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dyff_dagster import analysis, audits, evaluation, sources
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
@@ -305,46 +305,59 @@ class Step(Dependencies):
             options = replace(options, attempt_timeout=float(self.cluster.settings.requestTimeout))
         return options
 
+    def provision(self) -> str:
+        """Start the step's InferenceSession, or take over one that runs, and return its token once it answers.
+
+        Nothing is committed: this is for jobs that need a session and no asset.
+
+        Returns:
+            The token; empty where services ask for none, as they do on this machine.
+
+        Raises:
+            DyffError: It does not come to answer.
+        """
+        entity = self.entity
+        if not isinstance(entity, InferenceSession):
+            raise DyffError(f"{entity.id}: is of kind {entity.kind}, and sessions are of InferenceSessions")
+        with self.store.lock(entity.id, wait=_PATIENCE):
+            self._started(entity, self.inputs())
+        hosted = self.service_of(entity).runner is None
+        return "" if self.cluster is None or hosted else self.cluster.token(entity.id) or ""
+
     def _start(self, entity: InferenceSession, inputs: Inputs) -> Commit:
-        service = self.service_of(entity)
-        if self.cluster is not None and service.runner is not None:
-            return self._start_on_cluster(self.cluster, entity, service, inputs)
-        state = start_session(
-            entity,
-            cwd=self.service_directory(service),
-            model_path=self.model_path(service),
-            directory=local_path(self.store.working(entity.id)) / "session",
-            default_lifetime=timedelta(hours=24),
-            startup_timeout=self.startup_timeout,
-            fingerprint=inputs.extras["service"],
-            progress=self.progress,
-        )
-        facts = Facts(notes={"urls": list(state.urls), "expires": state.deadline.isoformat()})
+        facts = Facts(notes=self._started(entity, inputs))
         with self.store.draft(entity.id) as draft:
             return draft.commit(
                 entity=entity, data_version=inputs.digest, inputs=inputs, facts=facts, run_id=self.run_id
             )
 
-    def _start_on_cluster(
-        self, cluster: Cluster, entity: InferenceSession, service: Service, inputs: Inputs
-    ) -> Commit:
-        shown, phases = cluster.start(
+    def _started(self, entity: InferenceSession, inputs: Inputs) -> dict[str, Any]:
+        """Have the session run; what is to be known of it."""
+        service = self.service_of(entity)
+        logs = local_path(self.store.working(entity.id)) / "session"
+        if self.cluster is not None and service.runner is not None:
+            shown, phases = self.cluster.start(
+                entity,
+                self._owner(),
+                directory=self.service_directory(service),
+                model=self._model_files(service),
+                service_digest=inputs.extras["service"],
+                logs=logs,
+                progress=self.progress,
+            )
+            expires = None if shown.expires is None else shown.expires.isoformat()
+            return {"session": shown.name, "expires": expires, "phases": phases, "gpus": shown.gpus or None}
+        state = start_session(
             entity,
-            self._owner(),
-            directory=self.service_directory(service),
-            model=self._model_files(service),
-            service_digest=inputs.extras["service"],
-            logs=local_path(self.store.working(entity.id)) / "session",
+            cwd=self.service_directory(service),
+            model_path=self.model_path(service),
+            directory=logs,
+            default_lifetime=timedelta(hours=24),
+            startup_timeout=self.startup_timeout,
+            fingerprint=inputs.extras["service"],
             progress=self.progress,
         )
-        expires = None if shown.expires is None else shown.expires.isoformat()
-        facts = Facts(
-            notes={"session": shown.name, "expires": expires, "phases": phases, "gpus": shown.gpus or None}
-        )
-        with self.store.draft(entity.id) as draft:
-            return draft.commit(
-                entity=entity, data_version=inputs.digest, inputs=inputs, facts=facts, run_id=self.run_id
-            )
+        return {"urls": list(state.urls), "expires": state.deadline.isoformat()}
 
     def _headers(self, service: Service) -> Mapping[str, str] | None:
         """What the service's manifest says is sent along; ``${ENV}`` is resolved by the session."""

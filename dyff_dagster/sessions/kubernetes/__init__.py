@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dyff_dagster.sessions.kubernetes.cluster import Cluster, ClusterSession
+from dyff_dagster.sessions.kubernetes.cluster import Cluster
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
+from dyff_dagster.sessions.kubernetes.listing import ClusterSession
 from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
 

@@ -6,24 +6,21 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dyff_dagster.schema.platform import InferenceServiceSpec, InferenceSession, InferenceSessionSpec
 from dyff_dagster.sessions.hosted import hosted_url, resolve_headers
-from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
+from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
+from dyff_dagster.sessions.kubernetes.listing import ClusterSession, shown, why_orphan
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
 from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
 from dyff_dagster.sessions.kubernetes.names import (
-    ACCOUNT,
-    ENTITY_ID,
-    EXPIRES,
     MANAGED_BY,
     MANAGER,
-    RUN,
     SERVICE_DIGEST,
     selector,
 )
@@ -31,46 +28,12 @@ from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner, Session
 from dyff_dagster.sessions.kubernetes.provisioning import Provisioned, end, provision
 from dyff_dagster.sessions.kubernetes.running import Running
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
-from dyff_dagster.sessions.kubernetes.signals import failed_job, is_suspended, look, parse_time
+from dyff_dagster.sessions.kubernetes.signals import failed_job
 from dyff_dagster.sessions.kubernetes.starting import Start
 from dyff_dagster.sessions.kubernetes.tokens import INSTANCE_KEY, token_maker
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.sessions.session import Session
 from dyff_dagster.store import Progress, no_progress
-
-
-@dataclass(frozen=True)
-class ClusterSession:
-    """A session that lives until it expires, as its Job shows it.
-
-    Attributes:
-        name: Of its Job.
-        entity_id: The InferenceSession or Evaluation.
-        run_id: The Dagster run that it belongs to.
-        account: Who pays.
-        phase: ``queued``, ``starting``, ``serving`` or why it has ended.
-        ready: Replicas that serve.
-        replicas: Those that are wanted.
-        expires: When it ends by itself, as far as that is known.
-        created: When its Job was made.
-        gpus: Accelerators of each replica, in words.
-    """
-
-    name: str
-    entity_id: str
-    run_id: str
-    account: str
-    phase: str
-    ready: int
-    replicas: int
-    expires: datetime | None
-    created: datetime
-    gpus: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it spends nothing more."""
-        return self.phase not in ("queued", "starting", "serving")
 
 
 @dataclass(frozen=True)
@@ -237,7 +200,7 @@ class Cluster:
             raise KubernetesError(
                 f"{entity.id}: its session was ended as soon as it was ready", session_id=entity.id
             )
-        return self._shown(job, ready=plan.replicas), start.timings
+        return shown(self.api, job, ready=plan.replicas), start.timings
 
     @contextmanager
     def attach(
@@ -320,6 +283,16 @@ class Cluster:
         finally:
             running.leave()
 
+    def token(self, entity_id: str) -> str | None:
+        """The token of an entity's session; None where there is none, or others could not know it."""
+        token_for, known = token_maker(self.plans.name(entity_id), self.environment)
+        job = self.api.get("jobs", self.plans.name(entity_id))
+        return (
+            token_for(job["metadata"]["uid"])
+            if job is not None and known and self.settings.tokenCheck
+            else None
+        )
+
     def terminate(self, entity_id: str) -> bool:
         """End the session of an entity, with all that belongs to it; whether there was one that ran.
 
@@ -334,13 +307,42 @@ class Cluster:
         return failed_job(job) is None
 
     def sessions(self) -> list[ClusterSession]:
-        """All sessions in the namespace that are ours, those that have just ended included."""
-        return [self._shown(job) for job in self.api.find("jobs", selector(component="session"))]
+        """All sessions of this storage root, those that have just ended included."""
+        return [shown(self.api, job) for job in self.api.find("jobs", self._ours)]
+
+    def reap(
+        self, run_is_over: Callable[[str], bool | None], dry: bool = False
+    ) -> list[tuple[ClusterSession, str]]:
+        """End the sessions of this storage root that nobody needs any more.
+
+        Args:
+            run_is_over: Whether a Dagster run has ended; None for one that is not known.
+            dry: Only say which.
+
+        Returns:
+            Each that was ended, and why.
+
+        Raises:
+            KubernetesError: The cluster refuses.
+        """
+        found = [
+            (session, why)
+            for session in self.sessions()
+            if (why := why_orphan(session, self.api.now(), run_is_over))
+        ]
+        for session, _ in found:
+            if not dry:
+                self.api.delete("jobs", session.name, uid=session.uid)
+        return found
 
     def session(self, entity_id: str) -> ClusterSession | None:
         """The session of an entity, or None."""
         job = self.api.get("jobs", self.plans.name(entity_id))
-        return None if job is None else self._shown(job)
+        return None if job is None else shown(self.api, job)
+
+    @property
+    def _ours(self) -> str:
+        return selector(component="session", instance=self.plans.instance[:16])
 
     def _running(
         self,
@@ -370,41 +372,6 @@ class Cluster:
             progress=progress,
         )
         return running, Start(self.api, plan, watched, lease, keeper, progress)
-
-    def _shown(self, job: Object, ready: int | None = None) -> ClusterSession:
-        metadata, status = job["metadata"], job.get("status") or {}
-        labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-        if ready is None:
-            pods = self.api.find("pods", selector(session=metadata["name"]))
-            ready = sum(look(pod).serves for pod in pods)
-        reason = failed_job(job)
-        if reason is not None:
-            phase = {"DeadlineExceeded": "expired", "BackoffLimitExceeded": "failed"}.get(reason, "ended")
-        elif metadata.get("deletionTimestamp"):
-            phase = "terminating"
-        elif is_suspended(job):
-            phase = "queued"
-        else:
-            phase = "serving" if ready >= job["spec"]["parallelism"] else "starting"
-        begun = parse_time(status.get("startTime"))
-        limits = job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
-        expires = parse_time(annotations.get(EXPIRES))
-        if begun is not None and (seconds := job["spec"].get("activeDeadlineSeconds")) is not None:
-            expires = begun + timedelta(seconds=seconds)
-        created = parse_time(metadata["creationTimestamp"])
-        assert created is not None  # noqa: S101 - the API server sets it
-        return ClusterSession(
-            name=metadata["name"],
-            entity_id=annotations.get(ENTITY_ID, ""),
-            run_id=labels.get(RUN, ""),
-            account=labels.get(ACCOUNT, ""),
-            phase=phase,
-            ready=ready,
-            replicas=job["spec"]["parallelism"],
-            expires=expires,
-            created=created,
-            gpus=", ".join(f"{count} × {name}" for name, count in limits.items() if "/" in name),
-        )
 
 
 def _with_token(headers: Mapping[str, str], token: str | None) -> dict[str, str]:

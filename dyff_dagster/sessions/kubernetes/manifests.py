@@ -170,6 +170,9 @@ def _pod_spec(plan: SessionPlan) -> Object:
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # The first process of a PID namespace ignores SIGTERM unless it handles it, and most servers' does not:
+        # ending a session would always take its whole grace. In a shared one, the pause container is the first.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": settings.grace,
         "securityContext": {
             "runAsNonRoot": True,

@@ -12,6 +12,8 @@ SESSION = "dyff-dagster/session"
 ENTITY = "dyff-dagster/entity"
 KIND = "dyff-dagster/kind"
 ACCOUNT = "dyff-dagster/account"
+INSTANCE = "dyff-dagster/instance"
+"""Of one storage root: sessions of others in the same namespace are not ours to end."""
 RUN = "dagster/run-id"
 CLIENT = "dyff-dagster/client"
 """On pods that may ask sessions: the NetworkPolicy lets no others in."""
@@ -50,7 +52,7 @@ def label_value(text: str) -> str:
 
 
 def labels(
-    *, session: str, component: str, entity_id: str, kind: str, account: str, run_id: str
+    *, session: str, component: str, entity_id: str, kind: str, account: str, run_id: str, instance: str
 ) -> dict[str, str]:
     """Labels of every object of a session."""
     found = {
@@ -61,11 +63,12 @@ def labels(
         KIND: kind,
         ACCOUNT: label_value(account),
         RUN: label_value(run_id),
+        INSTANCE: instance[:16],
     }
     return {key: value for key, value in found.items() if value}
 
 
 def selector(**of: str) -> str:
     """A label selector for our objects, such as ``selector(session=NAME)``."""
-    keys = {"session": SESSION, "component": COMPONENT, "entity": ENTITY, "run": RUN}
+    keys = {"session": SESSION, "component": COMPONENT, "entity": ENTITY, "run": RUN, "instance": INSTANCE}
     return ",".join([f"{MANAGED_BY}={MANAGER}", *(f"{keys[name]}={value}" for name, value in of.items())])

@@ -137,6 +137,7 @@ class Sessions:
                 kind=owner.kind,
                 account=owner.account,
                 run_id=owner.run_id,
+                instance=self.instance,
             ),
             replicas=session.replicas,
             container=container,
