@@ -126,7 +126,6 @@ class Cluster:
             progress=progress,
         )
         running, start = self._running(plan, made, service, logs, progress, expires)
-        done = False
         notes: dict[str, Any] = {"session": plan.name, "adopted": made.adopted}
         try:
             running.keep()
@@ -142,9 +141,8 @@ class Cluster:
             )
             opened.urls.extend(url for url, _ in running.places(0))
             yield opened
-            done = True
         finally:
-            notes.update(running.end(quietly=not done))
+            notes.update(running.end())
             notes["apiCalls"] = self.api.calls
 
     def start(
@@ -192,7 +190,7 @@ class Cluster:
             start.wait()
             start.lease.extend_to(expires)
         except BaseException:
-            running.end(quietly=True)
+            running.end()
             raise
         running.leave()
         job = self.api.get("jobs", plan.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,6 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
-from dyff_dagster.sessions.kubernetes.provisioning import end
 from dyff_dagster.sessions.kubernetes.signals import View, ended, failed_job, look, parse_time, started
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.store import Progress, no_progress
@@ -130,32 +130,46 @@ class Running:
         """What a pod says of itself now; None where it is gone."""
         return next((view for view in self._views() if view.name == pod), None)
 
-    def end(self, *, quietly: bool = False) -> dict[str, Any]:
+    def end(self) -> dict[str, Any]:
         """Keep the logs, delete it, and wait until its pods are gone.
 
-        Args:
-            quietly: Something has failed already, which another failure must not hide.
+        It is no error that it does not go at once: what it has answered is worth no less, another failure must not
+        be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took: ``gpuSeconds`` and ``podSeconds``.
-
-        Raises:
-            KubernetesError: It could not be deleted.
+            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
         """
         self._stop.set()
+        notes: dict[str, Any] = {}
         try:
             for view in self._views():
                 self.logs.keep_now(view.name, again=False)
-            taken = self._taken()
-            end(self.api, self.name, self.uid, wait=self.grace + _SECONDS_TO_END)
-            return taken
+            notes.update(self._taken())
+            self.api.delete("jobs", self.name, uid=self.uid)
+            if not self._gone(self.grace + _SECONDS_TO_END):
+                notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
         except KubernetesError as error:
-            if not quietly:
-                raise
-            self.progress(f"{self.owner}: {error}", None, None)
-            return {}
+            notes["left"] = f"{self.name} could not be ended and ends with its lease: {error}"
         finally:
             self.watched.close()
+        if "left" in notes:
+            self.progress(f"{self.owner}: the session {notes['left']}", None, None)
+        return notes
+
+    def _gone(self, seconds: float) -> bool:
+        """Whether its Job and pods go within some seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            jobs = [job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid]
+            pods = [
+                pod
+                for pod in self.watched.objects("pods")
+                if any(owner["uid"] == self.uid for owner in pod["metadata"].get("ownerReferences") or ())
+            ]
+            if not jobs and not pods:
+                return True
+            self.watched.wait(1.0)
+        return False
 
     def leave(self) -> None:
         """Use it no more; it goes on."""
