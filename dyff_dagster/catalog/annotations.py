@@ -92,7 +92,7 @@ def _memory(value: str) -> str | None:
         return None
     return (
         f"means {amount:.4g} bytes, and an analysis takes more before it has read a row; "
-        "write 256Mi or more, as in 2Gi"
+        "write 128Mi or more, as in 2Gi"
     )
 
 
@@ -144,8 +144,8 @@ def _parsed(value: str) -> object:
         return None
 
 
-LEAST_MEMORY = 256 * 1024**2
-"""Bytes. Less is a slip: a worker that has imported pyarrow and scipy and started a kernel holds as much."""
+LEAST_MEMORY = 128 * 1024**2
+"""Bytes. Less is a slip: a function alone takes some 90 MB before it reads a row, a notebook 200."""
 
 _SCORED = ("Measurement", "SafetyCase", "Audit")
 _LIMITED = ("Measurement", "SafetyCase", "Report", "Method")

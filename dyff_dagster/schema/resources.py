@@ -48,10 +48,10 @@ Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN)]
 """An amount in Kubernetes' notation, such as ``500m``, ``2`` or ``16Gi``."""
 
 _POWERS_OF_1024 = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
-_POWERS_OF_10 = {"n": -9, "u": -6, "m": -3, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_POWERS_OF_10 = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _PARTS = re.compile(
     r"(?P<number>[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30}))"
-    r"(?:(?P<suffix>[KMGTPE]i|[numkKMGTPE])|[eE](?P<exponent>[+-]?[0-9]{1,3}))?"
+    r"(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?[0-9]{1,3}))?"
 )
 
 ADMITTED = "workflows.dyff.io/admitted"
@@ -106,8 +106,7 @@ def quantity_value(text: str) -> Decimal:
     """Return the number that a quantity means: 2147483648 for ``2Gi``, 0.5 for ``500m``.
 
     The notation is that of Kubernetes (``k8s.io/apimachinery``, resource.Quantity): ``Ki`` to ``Ei`` are
-    powers of 1024, ``n`` to ``E`` powers of ten, ``1e3`` and ``1E3`` are thousand; ``K`` is taken for ``k``,
-    because the page's pattern does.
+    powers of 1024, ``n`` to ``E`` powers of ten, ``1e3`` and ``1E3`` are thousand.
 
     Raises:
         QuantityError: ``text`` is none, or it is too long to be meant.
