@@ -91,9 +91,9 @@ def environment(job: Job) -> dict[str, str]:
     search = [str(job.root / module) for module in job.modules] + (
         [] if package in installed else [str(package)]
     )
-    jupyter = job.scratch / "jupyter"
-    temporary = job.scratch / "tmp"
-    temporary.mkdir(exist_ok=True)
+    jupyter, temporary = job.scratch / "jupyter", job.scratch / "tmp"
+    for path in (jupyter, temporary):
+        path.mkdir(exist_ok=True)
     own = {
         STORAGE_ROOT: str(job.root),
         CONFIG_FILE: str(job.config),

@@ -239,6 +239,12 @@ def test_scores_are_not_written_through_a_link(tmp_path: Path) -> None:
     assert not outside.exists()
 
 
+@pytest.fixture
+def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose kernel cannot keep a method from writing elsewhere: what it changed is found out."""
+    monkeypatch.setattr("dyff_dagster.analysis.child.can_confine", lambda: False)
+
+
 TOUCHING = """
 import os, pathlib
 import pyarrow as pa
@@ -264,7 +270,9 @@ def judge(arguments, rows, answers):
         ("pathlib.Path('root/module/scoring_under_test.py').write_text('x')", "module module"),
     ],
 )
-def test_a_method_that_changes_what_it_reads_is_refused(tmp_path: Path, change: str, named: str) -> None:
+def test_a_method_that_changes_what_it_reads_is_refused(
+    old_kernel: None, tmp_path: Path, change: str, named: str
+) -> None:
     bench = Bench(tmp_path)
     bench.function(TOUCHING.replace("CHANGE", change))
     with pytest.raises(
@@ -275,14 +283,25 @@ def test_a_method_that_changes_what_it_reads_is_refused(tmp_path: Path, change: 
     assert bench.store.current("measured") is None
 
 
-def test_a_method_that_changes_its_input_and_then_fails_is_told_of_the_input(tmp_path: Path) -> None:
+def test_times_of_files_that_a_method_changes_are_found_out(tmp_path: Path) -> None:
+    """No kernel keeps it from that."""
     bench = Bench(tmp_path)
     bench.function(TOUCHING.replace("CHANGE", "os.utime('root/rows/data.parquet'); raise KeyError"))
     with pytest.raises(AnalysisError, match="changed files of its input rows"):
         bench.run(bench.measurement())
 
 
-def test_compiled_files_beside_a_module_are_no_change_of_it(tmp_path: Path) -> None:
+def test_a_method_that_changes_its_input_and_then_hangs_is_told_of_the_input(
+    old_kernel: None, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path)
+    change = "os.unlink('root/rows/data.parquet'); __import__('time').sleep(600)"
+    bench.function(TOUCHING.replace("CHANGE", change))
+    with pytest.raises(AnalysisError, match="changed files of its input rows"):
+        bench.run(bench.measurement(), limits=Limits(seconds=20))
+
+
+def test_compiled_files_beside_a_module_are_no_change_of_it(old_kernel: None, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.function(
         TOUCHING.replace(
