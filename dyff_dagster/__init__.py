@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         DyffTranslator,
         DyffTranslatorData,
         build_definitions,
+        build_reaper,
+        build_session_ops,
         definitions_from_environment,
+        in_process_io_manager,
     )
 
 __version__ = "0.1.0"
@@ -33,7 +36,10 @@ __all__ = [
     "DyffTranslator",
     "DyffTranslatorData",
     "build_definitions",
+    "build_reaper",
+    "build_session_ops",
     "definitions_from_environment",
+    "in_process_io_manager",
 ]
 
 _HOMES = {"AnalysisContext": "dyff_dagster.analysis.context", "Catalog": "dyff_dagster.catalog"}

@@ -11,7 +11,7 @@ from dyff_dagster.cli.exchange import export, import_entities
 from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
 from dyff_dagster.cli.results import open_page, serve_pages, status
-from dyff_dagster.cli.sessions import terminate
+from dyff_dagster.cli.sessions import sessions, terminate
 from dyff_dagster.cli.validate import validate
 
 
@@ -35,6 +35,7 @@ for verb in (
     status,
     open_page,
     serve_pages,
+    sessions,
     terminate,
     history,
     import_entities,

@@ -82,8 +82,9 @@ class Client:
         self._summary_due = 0.0
         self._part_due = 0.0
         self.tally = tally
-        self.traffic = Traffic(session.urls, workers)
+        self.traffic = Traffic(session.urls if session.moving is None else (), workers)
         self._sender = Sender(session, reader, options, self.traffic, tally)
+        self._sender.follow(0)
         self.stopped: str | None = None
         """The cap that ended it early, as an author wrote it."""
 
@@ -271,6 +272,7 @@ class Client:
             if loop.time() >= self._summary_due:
                 self._summary_due = loop.time() + _SECONDS_BETWEEN_SUMMARIES
                 await asyncio.to_thread(self._summary.write, self.tally)
+            self._sender.follow(self.tally.answered)
             self._stop_if_hopeless()
             self._hurry_the_tail()
             self._report(self)
@@ -292,6 +294,8 @@ class Client:
     def _stop_if_hopeless(self) -> None:
         """Where nothing succeeds any more, going on would burn through the whole data set."""
         traffic, patience = self.traffic, self._options.patience
+        if traffic.empty:
+            return  # what it waits for is a replica, and whoever starts one knows for how long
         silence = time.monotonic() - self._last_answer
         if (
             silence >= patience

@@ -24,7 +24,7 @@ from dyff_dagster.evaluation.summary import Summary
 from dyff_dagster.evaluation.tally import FailedRow, FailedRows, Tally
 from dyff_dagster.schema.platform import InferenceInterface
 from dyff_dagster.schema.prices import Prices
-from dyff_dagster.sessions import Session
+from dyff_dagster.sessions import Session, SessionError
 from dyff_dagster.store import Store
 
 _CHUNKS = 8
@@ -54,6 +54,33 @@ class _Share(Summary):
         """Nothing: whoever started this process writes it."""
 
 
+class _Places:
+    """Where requests may go now, as whoever started this process says."""
+
+    def __init__(self, urls: list[str]) -> None:
+        self.urls = urls
+
+    def __call__(self, answered: int) -> list[tuple[str, _Replica]]:
+        return [(url, _Replica(url, self)) for url in self.urls]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Replica:
+    """A replica that is watched from elsewhere."""
+
+    base_url: str
+    places: _Places
+
+    def check(self) -> None:
+        """Raise SessionError when requests may not go there any more."""
+        if self.base_url not in self.places.urls:
+            raise SessionError("a replica has ended")
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Nothing: its log is elsewhere."""
+        return ""
+
+
 def run(connection: Connection) -> None:
     """Do what the other end of the connection says."""
     job: dict[str, Any] = connection.recv()
@@ -65,8 +92,9 @@ def run(connection: Connection) -> None:
     name, urls, headers, directory = job["session"]
     tally = Tally(job["entity"])
     tally.failed = _Forwarded(job["entity"], connection)
+    places = _Places(urls)
     client = Client(
-        Session(name, urls, directory, headers),
+        Session(name, urls, directory, headers, moving=places if job["moving"] else None),
         reader,
         options,
         parts,
@@ -78,7 +106,7 @@ def run(connection: Connection) -> None:
     )
     chunks: queue.Queue[list[tuple[int, Request]] | None] = queue.Queue(_CHUNKS)
     finished = threading.Event()
-    threading.Thread(target=_receive, args=(connection, chunks, finished), daemon=True).start()
+    threading.Thread(target=_receive, args=(connection, chunks, places, finished), daemon=True).start()
     failure: BaseException | None = None
     try:
         client.ask_all(_pending(chunks))
@@ -96,11 +124,15 @@ def run(connection: Connection) -> None:
 def _receive(
     connection: Connection,
     chunks: queue.Queue[list[tuple[int, Request]] | None],
+    places: _Places,
     finished: threading.Event,
 ) -> None:
     try:
-        while chunk := connection.recv():
-            chunks.put(chunk)
+        while message := connection.recv():
+            if isinstance(message, tuple):
+                places.urls = message[1]
+            else:
+                chunks.put(message)
         chunks.put(None)
         connection.recv()  # nothing more comes: it is closed when this process may end
     except (EOFError, OSError):

@@ -85,6 +85,8 @@ class Fleet:
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._snapshots: dict[int, dict[str, Any]] = {}
+        self._sending = threading.Lock()
+        self._urls = list(session.urls)
         self.tally = tally
         self.stopped: str | None = None
         """The cap that ended it early, as an author wrote it."""
@@ -165,7 +167,7 @@ class Fleet:
         due = time.monotonic() + _SECONDS_BETWEEN_SUMMARIES
         try:
             while not all(event.wait(_SECONDS_BETWEEN_LOOKS) for event in ended) and self._error is None:
-                self._check_session()
+                self._check_session(connections)
                 self._add_up()
                 self._report(sum(snapshot["inFlight"] for snapshot in self._snapshots.values()))
                 if time.monotonic() >= due:
@@ -182,8 +184,19 @@ class Fleet:
         if self._error is not None:
             raise self._error
 
-    def _check_session(self) -> None:
-        """A replica that has ended is left out by whoever finds it refuse; where all have, there is no going on."""
+    def _check_session(self, connections: list[Connection]) -> None:
+        """A replica that has ended is left out by whoever finds it refuse; where all have, there is no going on.
+
+        Where replicas come and go, the client processes are told.
+        """
+        if self._session.moving is not None:
+            urls = [url for url, _ in self._session.moving(self.tally.answered)]
+            if urls != self._urls:
+                self._urls = urls
+                for connection in connections:
+                    with contextlib.suppress(OSError):  # whoever listens to it knows why
+                        self._send(connection, ("places", urls))
+            return
         replicas = self._session.replicas
         ended: list[SessionError] = []
         for replica in replicas:
@@ -213,7 +226,8 @@ class Fleet:
             "entity": self._parts.entity_id,
             "service": self._parts.service_digest,
             "generation": self._parts.generation,
-            "session": (self._session.id, self._session.urls, self._session.headers, self._directory),
+            "session": (self._session.id, self._urls, self._session.headers, self._directory),
+            "moving": self._session.moving is not None,
             "interface": self._interface.model_dump_json(),
             "options": options,
             "workers": each + (number < rest),
@@ -226,14 +240,19 @@ class Fleet:
             while not ended.is_set() and self._error is None and self.stopped is None:
                 with self._lock:
                     chunk = [item for _, item in zip(range(_CHUNK), pending, strict=False)]
-                connection.send(chunk)
+                self._send(connection, chunk)
                 if not chunk:
                     return
-            connection.send([])
+            self._send(connection, [])
         except (BrokenPipeError, ConnectionError, OSError):
             return  # whoever listens to it knows why
         except BaseException as error:
             self._error = self._error or error
+
+    def _send(self, connection: Connection, message: object) -> None:
+        """Two threads have something to say to a client process, and a message must stay whole."""
+        with self._sending:
+            connection.send(message)
 
     def _listen(self, number: int, connection: Connection, ended: threading.Event) -> None:
         try:

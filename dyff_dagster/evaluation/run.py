@@ -176,8 +176,14 @@ class _Work:
         rest = self.plan.pending()
         first = next(rest, None)
         if first is not None:
-            with session() as opened:
-                self._ask(opened, _chain(first, rest))
+            try:
+                with session() as opened:
+                    self.tally.session = opened.notes
+                    self._ask(opened, _chain(first, rest))
+            finally:
+                if self.tally.session:  # what it took is known when it has ended
+                    with contextlib.suppress(OSError):
+                        self.summary.write(self.tally)
         self.tally.reused = self.plan.reused
         self.progress("answers", self._answered(), self.expected)
         if self.stopped is not None:
@@ -207,7 +213,12 @@ class _Work:
         run, total = self.summary.of_run(self.tally), self.summary.totals(self.tally)
         return {
             **run,
-            "total": {name: total[name] for name in ("requests", "retries", "tokens", "cost", "runs")},
+            "total": {
+                name: total[name]
+                for name in ("requests", "retries", "tokens", "cost", "runs", "gpuSeconds")
+                if name in total
+            },
+            **({"session": dict(self.tally.session)} if self.tally.session else {}),
         }
 
     def _answered(self) -> int:
@@ -230,7 +241,7 @@ class _Work:
     def _note(self, client: Client | Fleet, session: Session) -> None:
         """Keep what is known after asking, however it ended."""
         self.stopped = client.stopped
-        if self.tally.failed.count and session.replicas:
+        if self.tally.failed.count and (session.replicas or session.moving is not None):
             self.service_log, self.logs = session.log_tail(), f"; the service's log is in {session.directory}"
         self.ledger.flush()
         self.summary.write(self.tally)

@@ -75,6 +75,7 @@ class Sender:
         tally: Tally,
     ) -> None:
         self._session = session
+        self._replicas = list(session.replicas)
         self._reader = reader
         self._options = options
         self._traffic = traffic
@@ -117,6 +118,8 @@ class Sender:
             else:
                 self._traffic.refused(endpoint)
                 self.lose_if_dead(endpoint)
+                if self._session.moving is not None and isinstance(error, aiohttp.ClientConnectorError):
+                    row_error.counts = False  # it was never sent, and another replica is on its way
             raise row_error from error
         except ValueError as error:  # of aiohttp itself: a URL or a header that cannot be sent
             raise EvaluationError(
@@ -202,20 +205,41 @@ class Sender:
         for endpoint in self._traffic.endpoints:
             self.lose_if_dead(endpoint)
 
+    def follow(self, answered: int) -> None:
+        """Take notice of replicas that have come or gone.
+
+        Args:
+            answered: Rows that were answered so far.
+
+        Raises:
+            SessionError: The session has ended.
+        """
+        if self._session.moving is None:
+            return
+        places = self._session.moving(answered)
+        known = {endpoint.url for endpoint in self._traffic.endpoints if not endpoint.gone}
+        for url, replica in places:
+            if url not in known:
+                self._replicas.append(replica)
+                self._traffic.add(url)
+        now = {url for url, _ in places}
+        for endpoint in self._traffic.endpoints:
+            if endpoint.url not in now:
+                self.lose_if_dead(endpoint)
+
     def lose_if_dead(self, endpoint: Endpoint) -> None:
         """Leave a replica out for good whose process has ended.
 
         Raises:
-            SessionError: It was the last one.
+            SessionError: It was the last one, and no other will come.
         """
-        replicas = self._session.replicas
-        if endpoint.gone or endpoint.number >= len(replicas):
+        if endpoint.gone or endpoint.number >= len(self._replicas):
             return
         try:
-            replicas[endpoint.number].check()
+            self._replicas[endpoint.number].check()
         except SessionError:
             self._traffic.lost(endpoint)
-            if all(other.gone for other in self._traffic.endpoints):
+            if self._traffic.empty and self._session.moving is None:
                 raise
 
     def without_secrets(self, text: str) -> str:

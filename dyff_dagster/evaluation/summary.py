@@ -73,6 +73,8 @@ class Summary:
         else:
             now["tokens"] += self._before.get("tokens") or 0
         now["cost"] = round(self.cost(tally), 9) if self._prices else self._before.get("cost")
+        if "gpuSeconds" in self._before or "gpuSeconds" in now:
+            now["gpuSeconds"] = round(self._before.get("gpuSeconds", 0.0) + now.get("gpuSeconds", 0.0), 1)
         now["runs"] = int(self._before.get("runs", 0)) + 1
         return now
 
@@ -97,4 +99,5 @@ class Summary:
             "inputTokens": usage.input,
             "outputTokens": usage.output,
             "cost": self._cost_of_run(tally),
+            **({"gpuSeconds": tally.session["gpuSeconds"]} if "gpuSeconds" in tally.session else {}),
         }

@@ -122,6 +122,7 @@ class Tally:
         usage: Tokens.
         started: Moment of the monotonic clock at which it began.
         seconds: Wall time of the request phase, once it is over.
+        session: What the session says of itself; complete once that is closed.
     """
 
     entity_id: str
@@ -135,6 +136,7 @@ class Tally:
     usage: Usage = field(default_factory=Usage)
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
+    session: dict[str, Any] = field(default_factory=dict)
     failed: FailedRows = field(init=False)
 
     def __post_init__(self) -> None:

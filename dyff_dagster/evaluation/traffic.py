@@ -138,6 +138,21 @@ class Traffic:
         endpoint.gone = True
         self._wake(self.most)
 
+    def add(self, url: str) -> Endpoint:
+        """One more replica, which has come up."""
+        endpoint = Endpoint(url, len(self.endpoints))
+        if self.empty:
+            # While there was nobody to ask, nobody failed to answer.
+            self.last_success, self.failures = self._clock(), 0
+        self.endpoints.append(endpoint)
+        self._wake(self.most)
+        return endpoint
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no replica that could be asked."""
+        return all(endpoint.gone for endpoint in self.endpoints)
+
     @property
     def lowered(self) -> int | None:
         """The limit where it is below what it may be, else None."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dyff_dagster.orchestration.component import DyffCatalogComponent
 from dyff_dagster.orchestration.definitions import build_definitions, definitions_from_environment
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage
+from dyff_dagster.orchestration.session_ops import build_reaper, build_session_ops, in_process_io_manager
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 
 __all__ = [
@@ -18,5 +19,8 @@ __all__ = [
     "DyffTranslator",
     "DyffTranslatorData",
     "build_definitions",
+    "build_reaper",
+    "build_session_ops",
     "definitions_from_environment",
+    "in_process_io_manager",
 ]

@@ -110,16 +110,17 @@ def _run(
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
     _end_with_parent()
     try:
-        sessions.require_local()
         with StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress:
+            store = storage.store()
             step = Step(
                 catalog=catalog,
-                store=storage.store(),
+                store=store,
                 entity=entity,
                 progress=progress,
                 run_id=context.run.run_id,
                 startup_timeout=sessions.startup_timeout,
                 client_processes=sessions.client_processes,
+                cluster=sessions.cluster(store),
             )
             commit, reused = step.compute(force=config.force)
     except (DyffError, OSError, GuardError) as error:

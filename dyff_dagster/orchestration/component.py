@@ -22,6 +22,7 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
         storage_root: A directory (relative to the project) or an fsspec URL for artifacts.
         pages_url: Where ``dyff-dagster serve-pages`` answers.
         sessions: ``local`` or ``kubernetes``.
+        kubernetes: File of settings of the cluster, relative to the project.
         resource_prefix: Begins the names of the resources; two components of one project that store in
             different places need two.
     """
@@ -30,6 +31,7 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
     storage_root: str = "dyff-storage"
     pages_url: str | None = None
     sessions: str = "local"
+    kubernetes: str = ""
     resource_prefix: str = "dyff"
 
     def get_translator(self) -> DyffTranslator:
@@ -44,7 +46,9 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
             storage=DyffStorage(
                 root=self.storage_root, base=str(context.project_root), pages_url=self.pages_url
             ),
-            sessions=DyffSessions(backend=self.sessions),
+            sessions=DyffSessions(
+                backend=self.sessions, kubernetes=self.kubernetes, base=str(context.project_root)
+            ),
             translator=self.get_translator(),
             resource_prefix=self.resource_prefix,
         )

@@ -16,6 +16,7 @@ from dyff_dagster.orchestration.console import console_logger, name_steps
 from dyff_dagster.orchestration.names import asset_key, op_name
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys, shared
 from dyff_dagster.orchestration.selection import is_declared_only
+from dyff_dagster.orchestration.session_ops import build_reaper
 from dyff_dagster.orchestration.translator import DyffTranslator
 from dyff_dagster.schema.errors import DyffError
 
@@ -50,12 +51,15 @@ def build_definitions(
         }
     )
     keys = ResourceKeys(prefix=resource_prefix)
+    sessions = sessions or DyffSessions()
     return dg.Definitions(
         assets=build_assets(catalog, translator or DyffTranslator(), keys),
         resources={
             keys.storage: shared(storage or DyffStorage()),
-            keys.sessions: shared(sessions or DyffSessions()),
+            keys.sessions: shared(sessions),
         },
+        # A sensor is there only where it has something to do.
+        sensors=[build_reaper(keys)] if sessions.backend == "kubernetes" else [],
         executor=executor,
         loggers={"console": console_logger},
     )
@@ -77,7 +81,7 @@ def definitions_from_environment(base: Path, environment: Mapping[str, str] = os
         return build_definitions(
             load_catalog(base, environment),
             storage=DyffStorage.from_environment(base, environment),
-            sessions=DyffSessions.from_environment(environment),
+            sessions=DyffSessions.from_environment(environment, base),
             executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
         )
     except DyffError as error:

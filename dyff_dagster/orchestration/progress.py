@@ -11,6 +11,8 @@ from typing import Any, Self, TextIO
 
 import dagster as dg
 
+from dyff_dagster.store import Progress
+
 _SECONDS_BETWEEN_LINES = 3.0
 _SECONDS_BETWEEN_OBSERVATIONS = 30.0
 """Each line and each observation is an event that Dagster keeps for good."""
@@ -77,6 +79,15 @@ class StepProgress:
         self._bar.update(self._task, completed=done, total=total, description=message)
 
 
+def log_progress(log: dg.DagsterLogManager) -> Progress:
+    """Progress as lines in a log, for ops that compute no asset."""
+
+    def tell(message: str, done: int | None = None, total: int | None = None) -> None:
+        log.info(message if done is None or total is None else f"{done}/{total} {message}")
+
+    return tell
+
+
 def _terminal() -> TextIO | None:
     """The terminal of a person who waits for ``dagster asset materialize`` or ``dg launch``, else None.
 
@@ -96,9 +107,10 @@ def _terminal() -> TextIO | None:
 def _bar(terminal: TextIO) -> Any:
     """A bar that goes away when the step is over."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
 
-    return Progress(
+    return Bars(
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.description}", markup=False),

@@ -6,13 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import dagster as dg
 from pydantic import Field
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.store import Store
+from dyff_dagster.store import Store, local_path
+
+if TYPE_CHECKING:
+    from dyff_dagster.sessions.kubernetes import Cluster
 
 _Resource = TypeVar("_Resource", bound=dg.ConfigurableResource[Any])
 
@@ -39,6 +42,10 @@ class ResourceKeys:
     def sessions(self) -> str:
         """Key of the :class:`DyffSessions`."""
         return f"{self.prefix}_sessions"
+
+    def named(self, name: str) -> str:
+        """Name of something that a code location has once for each prefix."""
+        return name if self.prefix == "dyff" else f"{self.prefix}_{name}"
 
 
 def shared(resource: _Resource) -> _Resource:
@@ -94,6 +101,13 @@ class DyffSessions(dg.ConfigurableResource[None]):
 
     backend: str = Field(default="local", description="`local` or `kubernetes` (DYFF_SESSIONS).")
     startup_timeout: float = Field(default=120.0, description="Seconds until a local service must be ready.")
+    kubernetes: str = Field(
+        default="",
+        description="File of settings of the cluster (DYFF_KUBERNETES); empty: the defaults. Relative to `base`.",
+    )
+    base: str = Field(
+        default="", description="What a relative path is relative to: the directory of definitions.py."
+    )
     client_processes: int = Field(
         default=1,
         ge=1,
@@ -101,8 +115,10 @@ class DyffSessions(dg.ConfigurableResource[None]):
     )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DyffSessions:
-        """Read DYFF_SESSIONS.
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ, base: Path | None = None
+    ) -> DyffSessions:
+        """Read DYFF_SESSIONS and DYFF_KUBERNETES.
 
         Raises:
             DyffError: It is neither ``local`` nor ``kubernetes``.
@@ -110,15 +126,37 @@ class DyffSessions(dg.ConfigurableResource[None]):
         backend = environment.get("DYFF_SESSIONS") or "local"
         if backend not in ("local", "kubernetes"):
             raise DyffError(f"DYFF_SESSIONS is {backend!r}: it must be local or kubernetes")
-        return cls(backend=backend)
+        return cls(
+            backend=backend,
+            kubernetes=environment.get("DYFF_KUBERNETES") or "",
+            base=str(base) if base else "",
+        )
 
-    def require_local(self) -> None:
-        """Refuse what this release cannot do yet.
+    def terminate(self, store: Store, session_id: str) -> bool:
+        """End an InferenceSession before it expires, wherever it runs; whether one ran.
 
         Raises:
-            DyffError: The backend is Kubernetes.
+            DyffError: It does not go, or runs on another machine.
         """
-        if self.backend != "local":
-            raise DyffError(
-                f"sessions on {self.backend} are not part of this release: unset DYFF_SESSIONS to run services here"
-            )
+        cluster = self.cluster(store)
+        ended = cluster is not None and cluster.terminate(session_id)
+        if not store.local:
+            return ended
+        from dyff_dagster.sessions import end_session
+
+        return end_session(local_path(store.working(session_id)) / "session") or ended
+
+    def cluster(self, store: Store) -> Cluster | None:
+        """The cluster that sessions run on; None where they run on this machine. Nothing is connected to yet.
+
+        Raises:
+            KubernetesError: The file of settings cannot be read, or says something that cannot be.
+        """
+        if self.backend == "local":
+            return None
+        if self.backend != "kubernetes":
+            raise DyffError(f"the sessions' backend is {self.backend!r}: it must be local or kubernetes")
+        from dyff_dagster.sessions.kubernetes import Cluster, KubernetesSettings
+
+        path = Path(self.base) / self.kubernetes if self.kubernetes else None
+        return Cluster(KubernetesSettings.load(path), local_path(store.root) if store.local else Path())

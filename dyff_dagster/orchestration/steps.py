@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dyff_dagster import analysis, audits, evaluation, sources
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
@@ -40,6 +42,9 @@ from dyff_dagster.sessions import (
 )
 from dyff_dagster.store import Commit, Facts, Inputs, Progress, local_path
 
+if TYPE_CHECKING:
+    from dyff_dagster.sessions.kubernetes import Cluster, ModelFiles, Owner
+
 _OF_EVALUATION = ("max-failed-rows", "accept", "reuse", "max-requests", "max-cost", "max-seconds")
 
 _PATIENCE = 5.0
@@ -59,12 +64,14 @@ class Step(Dependencies):
         run_id: The Dagster run.
         startup_timeout: Seconds until a service must be ready.
         client_processes: Processes that send an evaluation's requests.
+        cluster: Where sessions run; None: on this machine.
     """
 
     progress: Progress
     run_id: str = ""
     startup_timeout: float = 120.0
     client_processes: int = 1
+    cluster: Cluster | None = None
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -197,6 +204,8 @@ class Step(Dependencies):
         directory = local_path(self.store.working(entity.id)) / "sessions" / (self.run_id or "session")
 
         def session() -> AbstractContextManager[Session]:
+            if self.cluster is not None and service.runner is not None:
+                return self._on_cluster(self.cluster, entity, service, inputs.extras["service"], directory)
             if entity.inferenceSessionReference is not None:
                 running = local_path(self.store.working(entity.inferenceSessionReference)) / "session"
                 return nullcontext(
@@ -233,6 +242,46 @@ class Step(Dependencies):
             fresh=force,
         )
 
+    def _on_cluster(
+        self, cluster: Cluster, entity: Evaluation, service: Service, service_digest: str, logs: Path
+    ) -> AbstractContextManager[Session]:
+        """The evaluation's own session on a cluster, or the one that it refers to."""
+        if entity.inferenceSessionReference is not None:
+            running = self.catalog.get_as(entity.inferenceSessionReference, InferenceSession)
+            return cluster.attach(
+                running,
+                service_digest=service_digest,
+                logs=logs,
+                headers=self._headers(service),
+                progress=self.progress,
+            )
+        return cluster.open(
+            entity.inferenceSession,
+            self._owner(),
+            directory=self.service_directory(service),
+            model=self._model_files(service),
+            service_digest=service_digest,
+            logs=logs,
+            headers=self._headers(service),
+            progress=self.progress,
+        )
+
+    def _owner(self) -> Owner:
+        from dyff_dagster.sessions.kubernetes import Owner
+
+        return Owner(self.entity.id, self.entity.kind, self.entity.account, self.run_id)
+
+    def _model_files(self, service: Service) -> ModelFiles | None:
+        """Where the service's model lies in the store, for a session elsewhere."""
+        from dyff_dagster.sessions.kubernetes import ModelFiles
+
+        path = self.model_path(service)
+        if path is None or service.model is None:
+            return None
+        version = self.path_of(service.model.id)
+        inner = path.relative_to(version).as_posix()
+        return ModelFiles(version, "" if inner == "." else inner)
+
     def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
         """What the author says about how the evaluation is run, and what counts as an answer."""
         said = {name: self.catalog.annotation(entity.id, name) for name in _OF_EVALUATION}
@@ -242,7 +291,7 @@ class Step(Dependencies):
             self.catalog.annotation(service, name) if known else None for name in ("answer-rules", "prices")
         )
         requests = parse_limit("max-requests", said["max-requests"])
-        return evaluation.EvaluationOptions(
+        options = evaluation.EvaluationOptions(
             max_failed_rows=parse_max_failed_rows(said["max-failed-rows"]),
             accept=frozenset(name.strip() for name in (said["accept"] or "").split(",") if name.strip()),
             rules=parse_answer_rules(rules, os.environ),
@@ -253,24 +302,64 @@ class Step(Dependencies):
             max_seconds=parse_limit("max-seconds", said["max-seconds"]),
             processes=self.client_processes,
         )
+        if self.cluster is not None:
+            # A session must not end while somebody waits for its answer.
+            options = replace(options, attempt_timeout=float(self.cluster.settings.requestTimeout))
+        return options
+
+    def provision(self) -> str:
+        """Start the step's InferenceSession, or take over one that runs, and return its token once it answers.
+
+        Nothing is committed: this is for jobs that need a session and no asset.
+
+        Returns:
+            The token; empty where services ask for none, as they do on this machine.
+
+        Raises:
+            DyffError: It does not come to answer.
+        """
+        entity = self.entity
+        if not isinstance(entity, InferenceSession):
+            raise DyffError(f"{entity.id}: is of kind {entity.kind}, and sessions are of InferenceSessions")
+        with self.store.lock(entity.id, wait=_PATIENCE):
+            self._started(entity, self.inputs())
+        hosted = self.service_of(entity).runner is None
+        return "" if self.cluster is None or hosted else self.cluster.token(entity.id) or ""
 
     def _start(self, entity: InferenceSession, inputs: Inputs) -> Commit:
+        facts = Facts(notes=self._started(entity, inputs))
+        with self.store.draft(entity.id) as draft:
+            return draft.commit(
+                entity=entity, data_version=inputs.digest, inputs=inputs, facts=facts, run_id=self.run_id
+            )
+
+    def _started(self, entity: InferenceSession, inputs: Inputs) -> dict[str, Any]:
+        """Have the session run; what is to be known of it."""
         service = self.service_of(entity)
+        logs = local_path(self.store.working(entity.id)) / "session"
+        if self.cluster is not None and service.runner is not None:
+            shown, phases = self.cluster.start(
+                entity,
+                self._owner(),
+                directory=self.service_directory(service),
+                model=self._model_files(service),
+                service_digest=inputs.extras["service"],
+                logs=logs,
+                progress=self.progress,
+            )
+            expires = None if shown.expires is None else shown.expires.isoformat()
+            return {"session": shown.name, "expires": expires, "phases": phases, "gpus": shown.gpus or None}
         state = start_session(
             entity,
             cwd=self.service_directory(service),
             model_path=self.model_path(service),
-            directory=local_path(self.store.working(entity.id)) / "session",
+            directory=logs,
             default_lifetime=timedelta(hours=24),
             startup_timeout=self.startup_timeout,
             fingerprint=inputs.extras["service"],
             progress=self.progress,
         )
-        facts = Facts(notes={"urls": list(state.urls), "expires": state.deadline.isoformat()})
-        with self.store.draft(entity.id) as draft:
-            return draft.commit(
-                entity=entity, data_version=inputs.digest, inputs=inputs, facts=facts, run_id=self.run_id
-            )
+        return {"urls": list(state.urls), "expires": state.deadline.isoformat()}
 
     def _headers(self, service: Service) -> Mapping[str, str] | None:
         """What the service's manifest says is sent along; ``${ENV}`` is resolved by the session."""

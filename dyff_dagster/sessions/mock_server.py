@@ -133,9 +133,10 @@ def serve_mock(
 
 
 def main(arguments: list[str]) -> None:
-    """``python -m dyff_dagster.sessions.mock_server SERVICE_JSON PORT``: answer until it is ended."""
+    """``python -m dyff_dagster.sessions.mock_server SERVICE_JSON PORT [HOST]``: answer until it is ended."""
     service = InferenceServiceSpec.model_validate_json(Path(arguments[0]).read_bytes())
-    web.run_app(mock_application(service), host=HOST, port=int(arguments[1]), print=None, access_log=None)
+    host = arguments[2] if len(arguments) > 2 else HOST
+    web.run_app(mock_application(service), host=host, port=int(arguments[1]), print=None, access_log=None)
 
 
 if __name__ == "__main__":

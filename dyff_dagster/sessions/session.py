@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dyff_dagster.schema.platform import (
     InferenceServiceRunner,
@@ -33,6 +33,10 @@ class Replica(Protocol):
         """The last lines of its log; empty where it has none."""
 
 
+Places = Sequence[tuple[str, Replica]]
+"""Where requests may go: a full URL, and the replica that answers there."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A service that answers.
@@ -43,6 +47,10 @@ class Session:
         headers: To be sent with every request. They may be secret and are not part of ``repr``.
         directory: Where its logs lie.
         replicas: What runs; none for a hosted service.
+        moving: For a session whose replicas come and go: called a few times a second with the number of answers so
+            far, it says what runs now, and raises SessionError where the session has ended. None: those of
+            ``replicas`` are all that there will be.
+        notes: What is known of it once it is closed, such as the seconds of GPUs that it took.
     """
 
     id: str
@@ -50,6 +58,12 @@ class Session:
     directory: Path
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     replicas: Sequence[Replica] = ()
+    moving: Callable[[int], Places] | None = field(default=None, repr=False)
+    notes: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def running(self) -> Sequence[Replica]:
+        """The replicas that there are now."""
+        return self.replicas if self.moving is None else [replica for _, replica in self.moving(0)]
 
     def check(self) -> None:
         """Raise SessionError, with exit code and the place of the log, when a replica has died."""
@@ -58,7 +72,7 @@ class Session:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of every replica's log: for a terminal only, they may hold prompts."""
-        return "\n".join(text for replica in self.replicas if (text := replica.log_tail(lines)))
+        return "\n".join(text for replica in self.running() if (text := replica.log_tail(lines)))
 
 
 def runner_of(service: InferenceServiceSpec, session_id: str) -> InferenceServiceRunner | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,23 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0]
 
 
+def parsed(path: Path) -> ast.Module:
+    """A module's syntax tree.
+
+    What is collected as garbage meanwhile may log an exception, whose traceback is parsed too: at that Python 3.11.7
+    fails (gh-106905).
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
+
+
 def imports(path: Path) -> list[tuple[str, str]]:
     """(module, name) of every ``from dyff_dagster… import name`` in a file."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dyff_dagster"):
             found += [(node.module or "", alias.name) for alias in node.names]
     return found

@@ -1,0 +1,264 @@
+"""A session brought into being: a suspended Job, what belongs to it, and then its arming.
+
+A crash between two steps costs no GPU where the server knows ``suspend``: nothing runs before the last step. Where
+it does not know it (before Kubernetes 1.21), pods start at once and wait for what they need. Names are the same in
+every run, so that the next one takes over what it finds instead of making a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from dyff_dagster.sessions.kubernetes import manifests
+from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
+from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
+from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
+from dyff_dagster.sessions.kubernetes.names import (
+    ARMED,
+    COMPONENT,
+    FINGERPRINT,
+    MANAGED_BY,
+    MANAGER,
+    RUN,
+    SESSION,
+)
+from dyff_dagster.sessions.kubernetes.signals import failed_job, is_suspended, parse_time
+from dyff_dagster.store import Progress, no_progress
+
+_SECONDS_TO_GO = 120.0
+"""After which an old session of the same name, which was deleted, must be gone."""
+_SECONDS_FOR_SECRET = 20.0
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """A session's Job, armed.
+
+    Attributes:
+        job: As the API server showed it last.
+        adopted: Whether it was there before.
+        token: What clients must send; None where none is asked for.
+        suspends: Whether the server knows ``suspend``.
+    """
+
+    job: Object
+    adopted: bool
+    token: str | None
+    suspends: bool
+
+    @property
+    def uid(self) -> str:
+        """The Job's."""
+        return str(self.job["metadata"]["uid"])
+
+
+def provision(
+    api: KubernetesApi,
+    plan: SessionPlan,
+    *,
+    seconds: int,
+    expires: datetime | None,
+    token_for: Callable[[str], str] | None,
+    progress: Progress = no_progress,
+) -> Provisioned:
+    """Create a session's objects, or take over those that an earlier run left.
+
+    Args:
+        api: The cluster.
+        plan: What is wanted.
+        seconds: Until it ends by itself, from its arming on.
+        expires: When it must have ended in any case.
+        token_for: The token of the session whose Job has this uid; None: no token.
+        progress: Told what is done.
+
+    Raises:
+        KubernetesError: The cluster refuses one of the objects, or has something else of that name.
+    """
+    text = expires.isoformat(timespec="seconds") if expires is not None else None
+    made, adopted = _job(api, plan, seconds, text, progress)
+    try:
+        uid = made["metadata"]["uid"]
+        token = token_for(uid) if token_for is not None else None
+        _children(api, plan, made, token, adopted)
+        armed = _arm(api, plan, made, seconds, expires, adopted)
+    except BaseException:
+        if not adopted:
+            # What cannot be completed must not stay, and spends nothing that anybody has asked for.
+            _quietly_delete(api, plan.name, made["metadata"]["uid"])
+        raise
+    return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
+
+
+def _job(
+    api: KubernetesApi, plan: SessionPlan, seconds: int, expires: str | None, progress: Progress
+) -> tuple[Object, bool]:
+    """The Job of that name, made or taken over; and whether it was taken over."""
+    end = time.monotonic() + _SECONDS_TO_GO
+    while True:
+        try:
+            made = api.create("jobs", manifests.job(plan, seconds, expires))
+            progress(f"session {plan.name}: created", None, None)
+            return made, False
+        except ApiError as error:
+            if error.code != "AlreadyExists":
+                raise _of(plan, error) from None
+        found = api.get("jobs", plan.name)
+        if found is None:
+            continue
+        if (found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
+            raise KubernetesError(
+                f"{plan.entity_id}: the namespace {api.namespace} has a Job {plan.name} that is not ours: remove it",
+                session_id=plan.entity_id,
+            )
+        if _may_be_adopted(found, plan):
+            progress(f"session {plan.name}: found one that an earlier run left, and took it over", None, None)
+            run = dict(plan.labels).get(RUN)
+            return api.patch("jobs", plan.name, {"metadata": {"labels": {RUN: run}}}), True
+        if not found["metadata"].get("deletionTimestamp"):
+            progress(f"session {plan.name}: ending one that does not fit any more", None, None)
+            api.delete("jobs", plan.name, uid=found["metadata"]["uid"])
+        if time.monotonic() >= end:
+            raise KubernetesError(
+                f"{plan.entity_id}: an earlier session {plan.name} was deleted and does not go: look at its pods in "
+                f"the namespace {api.namespace}",
+                session_id=plan.entity_id,
+            )
+        time.sleep(0.5)
+
+
+def _may_be_adopted(found: Object, plan: SessionPlan) -> bool:
+    annotations = found["metadata"].get("annotations") or {}
+    return (
+        not found["metadata"].get("deletionTimestamp")
+        and failed_job(found) is None
+        and annotations.get(FINGERPRINT) == plan.fingerprint
+    )
+
+
+def _children(api: KubernetesApi, plan: SessionPlan, owner: Object, token: str | None, adopted: bool) -> None:
+    wanted: list[tuple[str, Object]] = []
+    if token is not None:
+        wanted.append(("secrets", manifests.secret(plan, owner, token)))
+    if plan.files:
+        wanted.append(("configmaps", manifests.config_map(plan, owner)))
+    wanted += [
+        ("networkpolicies", manifests.network_policy(plan, owner)),
+        ("services", manifests.service(plan, owner)),
+    ]
+    for kind, body in wanted:
+        _child(api, plan, kind, body, adopted)
+
+
+def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopted: bool) -> None:
+    """Create an object of the session; one that is there already may be of a session that is just going."""
+    begun = time.monotonic()
+    while True:
+        try:
+            api.create(kind, body)
+            return
+        except ApiError as error:
+            if error.code != "AlreadyExists":
+                raise _of(plan, error) from None
+        waited = time.monotonic() - begun
+        if kind == "secrets":
+            # We may not read it. One that is older than its Job goes within seconds; one that stays was made by a try
+            # of ours whose answer was lost.
+            if adopted or waited >= _SECONDS_FOR_SECRET:
+                return
+        elif _is_of(api.get(kind, plan.name), body):
+            return
+        if waited >= _SECONDS_TO_GO:
+            raise KubernetesError(
+                f"{plan.entity_id}: the namespace {api.namespace} has {kind} {plan.name} of something else: remove it",
+                session_id=plan.entity_id,
+            )
+        time.sleep(0.5)
+
+
+def _is_of(found: Object | None, body: Object) -> bool:
+    if found is None:
+        return False
+    owners = found["metadata"].get("ownerReferences") or ()
+    return any(owner["uid"] == body["metadata"]["ownerReferences"][0]["uid"] for owner in owners)
+
+
+def _arm(
+    api: KubernetesApi,
+    plan: SessionPlan,
+    made: Object,
+    seconds: int,
+    expires: datetime | None,
+    adopted: bool,
+) -> Object:
+    """Let it run, for ``seconds`` from now on, never past ``expires``; one that was taken over keeps what it had."""
+    begun = parse_time((made.get("status") or {}).get("startTime"))
+    now = api.now()
+    deadline = now + timedelta(seconds=seconds)
+    if adopted and begun is not None:
+        deadline = max(deadline, begun + timedelta(seconds=made["spec"].get("activeDeadlineSeconds", 0)))
+    if expires is not None:
+        deadline = min(deadline, expires)
+    limit = max(1, int((deadline - (begun or now)).total_seconds()))
+    change: dict[str, Any] = {
+        "metadata": {"annotations": {ARMED: now.isoformat(timespec="seconds")}},
+        "spec": {"activeDeadlineSeconds": limit},
+    }
+    if is_suspended(made) and plan.placement.queue is None:
+        change["spec"]["suspend"] = False  # a queue does that itself
+    return api.patch("jobs", plan.name, change)
+
+
+def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: int | None = None) -> bool:
+    """Delete a session with all that belongs to it, and wait until its pods are gone; whether there was one.
+
+    Args:
+        api: The cluster.
+        name: Of the session.
+        uid: Of its Job, so that a later one of the same name is left alone; None: whichever there is.
+        wait: Seconds to wait for its pods.
+        grace: Seconds that pods get; default their own.
+
+    Raises:
+        KubernetesError: It is still there after that time.
+    """
+    was_there = api.delete("jobs", name, uid=uid, grace=grace)
+    until = time.monotonic() + wait
+    labels = f"{SESSION}={name}"
+    pause = 0.1
+    while True:
+        job = api.get("jobs", name)
+        if (job is None or (uid is not None and job["metadata"]["uid"] != uid)) and not [
+            pod
+            for pod in api.find("pods", labels)
+            if uid is None
+            or any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
+        ]:
+            return was_there
+        if time.monotonic() >= until:
+            raise KubernetesError(
+                f"session {name} was deleted, and after {wait:g} s pods of it are still there: look at the namespace "
+                f"{api.namespace}; at the latest they end at their deadline"
+            )
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+
+
+def _quietly_delete(api: KubernetesApi, name: str, uid: str) -> None:
+    try:
+        api.delete("jobs", name, uid=uid, grace=0)
+    except ApiError:
+        return  # it ends by itself at its deadline
+
+
+def _of(plan: SessionPlan, error: ApiError) -> KubernetesError:
+    return KubernetesError(f"{plan.entity_id}: {error}", session_id=plan.entity_id, reason=error.reason)
+
+
+def is_ours(job: Object) -> bool:
+    """Whether a Job is a session of ours."""
+    found = job["metadata"].get("labels") or {}
+    return found.get(MANAGED_BY) == MANAGER and found.get(COMPONENT) == "session"

@@ -1,0 +1,249 @@
+"""A session on the cluster while it is used: its replicas as they come and go, its lease, and its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from dyff_dagster.sessions.hosted import endpoint_url
+from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
+from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
+from dyff_dagster.sessions.kubernetes.lease import Lease
+from dyff_dagster.sessions.kubernetes.logs import LogKeeper
+from dyff_dagster.sessions.kubernetes.signals import View, ended, failed_job, look, parse_time, started
+from dyff_dagster.sessions.kubernetes.watching import Watched
+from dyff_dagster.store import Progress, no_progress
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BEFORE_END = 10.0
+"""Before its deadline what a session wrote is kept: at the deadline its pods are deleted, with their logs."""
+_SECONDS_TO_END = 30.0
+"""More than its grace, in which a session must be gone once it was deleted."""
+
+
+@dataclass(frozen=True)
+class ClusterReplica:
+    """One pod of a session."""
+
+    running: Running
+    name: str
+    ip: str
+    port: int
+
+    @property
+    def base_url(self) -> str:
+        """Scheme, host and port."""
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"http://{host}:{self.port}"
+
+    def check(self) -> None:
+        """Raise SessionError when the pod serves no more."""
+        view = self.running.view(self.name)
+        if view is None or view.phase is None:
+            why = view.why if view is not None and view.why else "it was removed"
+            log = self.running.logs.path(self.name)
+            raise KubernetesError(
+                f"{self.running.owner}: replica {self.name} answers no more: {why}; its log is {log}",
+                session_id=self.running.owner,
+                log=log if log.exists() else None,
+            )
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its log."""
+        with suppress(ApiError, OSError):
+            path = self.running.logs.keep_now(self.name)
+            if path is not None:
+                text = path.read_text("utf-8", "replace").splitlines()[-lines:]
+                return f"{path}:\n" + "\n".join(text) if text else ""
+        return ""
+
+
+@dataclass
+class Running:
+    """A session that answers.
+
+    Args:
+        api: The cluster.
+        owner: Whose it is, for messages.
+        name: Of the session.
+        uid: Its Job's.
+        endpoint: Path that requests go to.
+        port: Where the service listens.
+        memory: Its limit, for messages.
+        gpus: GPUs of each replica.
+        watched: Its Job and pods.
+        lease: Who is told of answers; None for a session that others own.
+        logs: Where logs go.
+        grace: Seconds that pods get to end.
+        progress: Told of replicas that go and come.
+    """
+
+    api: KubernetesApi
+    owner: str
+    name: str
+    uid: str
+    endpoint: str
+    port: int
+    memory: str
+    gpus: int
+    watched: Watched
+    lease: Lease | None
+    logs: LogKeeper
+    grace: int
+    progress: Progress = no_progress
+    _answered: int = 0
+    _pods: dict[str, Object] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _told: set[str] = field(default_factory=set)
+    _thread: threading.Thread | None = None
+
+    def keep(self) -> None:
+        """Begin to renew its lease and to keep the logs of pods that fail, until it is ended."""
+        self._thread = threading.Thread(target=self._keep, name=f"keep-{self.name}", daemon=True)
+        self._thread.start()
+
+    def places(self, answered: int) -> list[tuple[str, ClusterReplica]]:
+        """Where requests may go now: (URL, replica). Called a few times a second while it is used.
+
+        Args:
+            answered: Answers so far; more of them than at the last call prolong its life.
+
+        Raises:
+            KubernetesError: It has ended.
+        """
+        if answered > self._answered:
+            self._answered = answered
+            if self.lease is not None:
+                self.lease.advance()
+        self._check()
+        replicas = [
+            ClusterReplica(self, view.name, view.ip, self.port)
+            for view in self._views()
+            if view.serves and view.ip
+        ]
+        return [(endpoint_url(replica.base_url, self.endpoint), replica) for replica in replicas]
+
+    def view(self, pod: str) -> View | None:
+        """What a pod says of itself now; None where it is gone."""
+        return next((view for view in self._views() if view.name == pod), None)
+
+    def end(self) -> dict[str, Any]:
+        """Keep the logs, delete it, and wait until its pods are gone.
+
+        It is no error that it does not go at once: what it has answered is worth no less, another failure must not
+        be hidden, and its lease ends it. Whoever reads the notes is told.
+
+        Returns:
+            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+        """
+        self._stop.set()
+        notes: dict[str, Any] = {}
+        try:
+            for view in self._views():
+                self.logs.keep_now(view.name, again=False)
+            notes.update(self._taken())
+            self.api.delete("jobs", self.name, uid=self.uid)
+            if not self._gone(self.grace + _SECONDS_TO_END):
+                notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
+        except KubernetesError as error:
+            notes["left"] = f"{self.name} could not be ended and ends with its lease: {error}"
+        finally:
+            self.watched.close()
+        if "left" in notes:
+            self.progress(f"{self.owner}: the session {notes['left']}", None, None)
+        return notes
+
+    def _gone(self, seconds: float) -> bool:
+        """Whether its Job and pods go within some seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            jobs = [job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid]
+            pods = [
+                pod
+                for pod in self.watched.objects("pods")
+                if any(owner["uid"] == self.uid for owner in pod["metadata"].get("ownerReferences") or ())
+            ]
+            if not jobs and not pods:
+                return True
+            self.watched.wait(1.0)
+        return False
+
+    def leave(self) -> None:
+        """Use it no more; it goes on."""
+        self._stop.set()
+        self.watched.close()
+
+    def _views(self) -> list[View]:
+        pods = self.watched.objects("pods")
+        for pod in pods:
+            self._pods[pod["metadata"]["name"]] = pod
+        return [look(pod, self.memory) for pod in pods]
+
+    def _check(self) -> None:
+        job = next((job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid), None)
+        if job is None or job["metadata"].get("deletionTimestamp"):
+            raise KubernetesError(
+                f"{self.owner}: the session {self.name} was ended by somebody: start it again, which goes on where "
+                "this stopped",
+                session_id=self.owner,
+                reason="TerminateCommand",
+            )
+        reason = failed_job(job)
+        if reason == "DeadlineExceeded":
+            raise KubernetesError(
+                f"{self.owner}: the session {self.name} has ended at its deadline: start it again, which goes on where "
+                "this stopped, or give it longer",
+                session_id=self.owner,
+                reason="Expired",
+            )
+        if reason is not None:
+            views = [view for view in self._views() if view.crashed]
+            last = views[-1] if views else None
+            why = f"the last one, {last.name}: {last.why}" if last is not None else "and nothing says why"
+            log = self.logs.keep_now(last.name, again=False) if last is not None else None
+            raise KubernetesError(
+                f"{self.owner}: the pods of session {self.name} ended again and again ({why}); its log is {log}",
+                session_id=self.owner,
+                log=log,
+            )
+
+    def _keep(self) -> None:
+        """Until it is ended: renew the lease, and keep the logs of pods that end."""
+        last_kept = False
+        while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            try:
+                views = self._views()
+                self.logs.keep(views)
+                for view in views:
+                    if view.phase is None and view.name not in self._told:
+                        self._told.add(view.name)
+                        self.progress(f"replica {view.name} answers no more: {view.why}", None, None)
+                if self.lease is not None:
+                    self.lease.renew_if_due()
+                if not last_kept and self._seconds_left() <= _SECONDS_BEFORE_END:
+                    last_kept = True
+                    for view in views:
+                        self.logs.keep_now(view.name)
+            except KubernetesError:
+                continue  # whoever uses it is told by `places`
+
+    def _seconds_left(self) -> float:
+        for job in self.watched.objects("jobs"):
+            begun = parse_time((job.get("status") or {}).get("startTime"))
+            if begun is not None:
+                limit = float(job["spec"].get("activeDeadlineSeconds") or 0)
+                return limit - (self.api.now() - begun).total_seconds()
+        return float("inf")
+
+    def _taken(self) -> dict[str, Any]:
+        """Pod and GPU seconds, from the node's taking a pod in to its end, or now."""
+        seconds = 0.0
+        now = self.api.now()
+        for pod in self._pods.values():
+            begun = started(pod)
+            if begun is not None:
+                seconds += max(0.0, ((ended(pod) or now) - begun).total_seconds())
+        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
