@@ -65,8 +65,8 @@ def check_analysis(
     isolation = annotation(entity, "isolation") or "process"
     if isolation != "process" and here:
         raise AnalysisError(
-            f"{entity.id}: isolation {isolation!r} needs Kubernetes (DYFF_SESSIONS=kubernetes) and is not available in a "
-            "process of this machine; set dyff-dagster/isolation to process, or leave it out"
+            f"{entity.id}: isolation {isolation!r} needs Kubernetes (DYFF_SESSIONS=kubernetes) and is not available in "
+            "a process of this machine; set dyff-dagster/isolation to process, or leave it out"
         )
     _check_method(entity, modules)
 

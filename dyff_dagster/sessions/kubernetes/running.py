@@ -137,7 +137,7 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``, and ``left`` where it was still there at the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
@@ -246,4 +246,5 @@ class Running:
             begun = started(pod)
             if begun is not None:
                 seconds += max(0.0, ((ended(pod) or now) - begun).total_seconds())
-        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
+        taken = {"podSeconds": round(seconds, 1)}
+        return {**taken, "gpuSeconds": round(seconds * self.gpus, 1)} if self.gpus else taken
