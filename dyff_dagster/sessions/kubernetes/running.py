@@ -137,7 +137,8 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``; and ``left`` where it was still there at
+            the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
