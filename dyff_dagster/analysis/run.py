@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
 NO_LIMITS = Limits()
 
+Worker = Callable[[Job, Path, Limits, Progress], Outcome]
+"""Does a job and says how it ended: :func:`work`, or a :class:`~dyff_dagster.analysis.pod.PodWorker`."""
+
 
 def run(
     entity: Measurement | SafetyCase | Report,
@@ -68,6 +71,7 @@ def run(
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
     limits: Limits = NO_LIMITS,
+    worker: Worker = work,
     progress: Progress = no_progress,
     run_id: str = "",
 ) -> Commit:
@@ -85,6 +89,7 @@ def run(
         input_paths: By entity id, the local directory of each input's committed version.
         modules: By module id, the local directory of each of the method's modules.
         limits: How long it may take and how much memory it may hold.
+        worker: What does the work: a process of this machine, or a pod that shares the store's volume.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
 
@@ -101,8 +106,14 @@ def run(
     report = entity if isinstance(entity, Report) else None
     if isinstance(entity, Report):
         entity = as_measurement(entity)
-    check_analysis(entity, input_paths, modules)
-    with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
+    check_analysis(entity, input_paths, modules, here=worker is work)
+    shared = None if worker is work else local_path(store.working(entity.id))
+    with (
+        store.draft(entity.id) as draft,
+        tempfile.TemporaryDirectory(
+            prefix="dyff-analysis-", dir=shared, ignore_cleanup_errors=True
+        ) as scratch,
+    ):
         job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
@@ -118,7 +129,7 @@ def run(
         )
         try:
             try:
-                outcome = work(job, log, limits, progress)
+                outcome = worker(job, log, limits, progress)
             except AnalysisError:
                 # However it ended: what others read must not stay changed in silence.
                 untouched.check(entity.id)

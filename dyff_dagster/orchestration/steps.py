@@ -145,6 +145,7 @@ class Step(Dependencies):
                 input_paths={item.entity: self.path_of(item.entity) for item in entity.inputs},
                 modules={module: self.path_of(module) for module in entity.method.modules},
                 limits=analysis.Limits.of(entity, self.catalog.entities.get(entity.method.id)),
+                worker=self._worker(entity),
                 progress=self.progress,
                 run_id=self.run_id,
             )
@@ -184,6 +185,14 @@ class Step(Dependencies):
             progress=self.progress,
             run_id=self.run_id,
         )
+
+    def _worker(self, entity: Measurement | SafetyCase) -> analysis.Worker:
+        """What runs an analysis: a process here, or a pod where its author wants it shut in and there is a cluster."""
+        if self.cluster is None or self.catalog.annotation(entity.id, "isolation") != "pod":
+            return analysis.work
+        from dyff_dagster.analysis.pod import PodWorker
+
+        return PodWorker(self.cluster, self._owner())
 
     def _report(self, entity: Report, inputs: Inputs) -> Commit:
         answered = self.catalog.get_as(entity.evaluation, Evaluation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Any
 from dyff_dagster.schema.platform import InferenceServiceSpec, InferenceSession, InferenceSessionSpec
 from dyff_dagster.sessions.hosted import hosted_url, resolve_headers
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
+from dyff_dagster.sessions.kubernetes.batch import Batch, BatchEnd, Mount, run_batch
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.listing import ClusterSession, shown, why_orphan
@@ -22,6 +23,8 @@ from dyff_dagster.sessions.kubernetes.names import (
     MANAGED_BY,
     MANAGER,
     SERVICE_DIGEST,
+    labels,
+    object_name,
     selector,
 )
 from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner, Sessions, deadline_of
@@ -286,6 +289,57 @@ class Cluster:
             )
         finally:
             running.leave()
+
+    def run(
+        self,
+        owner: Owner,
+        *,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        mounts: Sequence[Mount],
+        seconds: int,
+        memory: str,
+        log: Path,
+        tick: Callable[[], None],
+    ) -> BatchEnd:
+        """Run a command in a locked-down pod that sees some directories of the storage root, and wait for its end.
+
+        Args:
+            owner: Whose it is.
+            command: The command line; the image is ``images.project``.
+            environment: All variables that it gets.
+            cwd: Where it runs.
+            mounts: Directories below the storage root.
+            seconds: After which it is ended.
+            memory: Limit, as a Kubernetes quantity.
+            log: Where its output goes.
+            tick: Called twice a second meanwhile.
+
+        Raises:
+            KubernetesError: No volume or image is set, or the pod cannot be started.
+        """
+        name = object_name("analysis", owner.entity_id, self.plans.instance)
+        batch = Batch(
+            name=name,
+            entity_id=owner.entity_id,
+            labels=labels(
+                session=name,
+                component="analysis",
+                entity_id=owner.entity_id,
+                kind=owner.kind,
+                account=owner.account,
+                run_id=owner.run_id,
+                instance=self.plans.instance,
+            ),
+            command=command,
+            environment=environment,
+            cwd=cwd,
+            mounts=mounts,
+            seconds=seconds,
+            memory=memory,
+        )
+        return run_batch(self.api, batch, self.settings, self.store_root, log, tick)
 
     def token(self, entity_id: str) -> str | None:
         """The token of an entity's session; None where there is none, or others could not know it."""

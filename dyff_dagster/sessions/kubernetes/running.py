@@ -145,7 +145,8 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``; and ``left`` where it was still there at
+            the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
@@ -277,4 +278,5 @@ class Running:
             if begun is not None:
                 over = ended(pod) or self._gone_at.get(name) or now
                 seconds += max(0.0, (over - begun).total_seconds())
-        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
+        taken = {"podSeconds": round(seconds, 1)}
+        return {**taken, "gpuSeconds": round(seconds * self.gpus, 1)} if self.gpus else taken
