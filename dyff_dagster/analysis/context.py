@@ -271,21 +271,22 @@ class AnalysisContext:
         """Show the head of the page."""
         display.show(display.title_card(title, subtitle), f"{title}\n{subtitle}".strip())
 
-    def figure(self, fig: Figure, caption: str = "", *, headline: bool = False) -> None:
+    def figure(self, fig: Figure, caption: str = "", *, alt: str = "", headline: bool = False) -> None:
         """Show a matplotlib figure with what it shows, and close it.
 
         The image is the same bytes whenever the figure is the same.
 
         Args:
             fig: The figure, or axes in it.
-            caption: What it shows: also the image's text for those who do not see it.
+            caption: What it shows, below it.
+            alt: What is seen on it, in words, for those who do not see it; default the caption.
             headline: Keep a small copy, which Dagster's UI shows beside the scores.
         """
         fig = getattr(fig, "figure", None) or fig
         png = display.figure_png(fig)
         if headline:
             write_output(self.output_path / FIGURE, display.figure_png(fig, width=display.HEADLINE_WIDTH))
-        display.show(display.figure_block(png, caption), caption or "Figure")
+        display.show(display.figure_block(png, caption, alt), caption or "Figure")
         import matplotlib.pyplot as plt
 
         # Left open, the notebook would show it a second time at the end of the cell.

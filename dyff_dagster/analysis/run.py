@@ -24,9 +24,11 @@ from dyff_dagster.analysis.errors import (
     IncompleteRows,
     NotebookFailed,
 )
-from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.making import MADE, Making, version_of_directory
 from dyff_dagster.analysis.preconditions import check_analysis
+from dyff_dagster.analysis.provenance import origins_of
 from dyff_dagster.analysis.records import (
     FIGURE,
     describe_scores,
@@ -60,7 +62,7 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.digests import refuse_links
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
@@ -78,6 +80,7 @@ def run(
     timeout: float | None = None,
     progress: Progress = no_progress,
     run_id: str = "",
+    git: str = "",
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -95,6 +98,7 @@ def run(
         timeout: Seconds after which it is ended; None: never.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
+        git: Commit of the repository that the manifests are in, for the commit and the page.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -110,7 +114,8 @@ def run(
         entity = as_measurement(entity)
     check_analysis(entity, input_paths, modules)
     with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+        making = Making.now(run_id, git)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -137,11 +142,12 @@ def run(
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where)
         refuse_links(entity.id, draft.path)
+        making = replace(making, packages=outcome.packages)
         if report is not None:
-            return commit_report(report, draft, inputs, input_paths, run_id)
+            return commit_report(report, draft, inputs, input_paths, making)
         if isinstance(entity, Measurement):
-            return _commit_measurement(entity, draft, inputs, input_paths, run_id)
-        return _commit_safety_case(entity, draft, inputs, run_id)
+            return _commit_measurement(entity, draft, inputs, input_paths, making)
+        return _commit_safety_case(entity, draft, inputs, making)
 
 
 def _prepare(
@@ -151,6 +157,7 @@ def _prepare(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
+    making: Making,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -163,7 +170,7 @@ def _prepare(
         modules=tuple(modules),
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
-        page=_page(entity, inputs),
+        page=_page(entity, inputs, modules, making),
         scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
@@ -182,35 +189,17 @@ def _prepare(
     return job
 
 
-def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
-    method, scope = entity.method, entity.scope
-    keywords: dict[str, list[str]] = {}
-    for item in entity.inputs:
-        keywords.setdefault(item.entity, []).append(item.keyword)
-    origins = [Origin("Method", method.id, method.name, inputs.spec)]
-    origins += [Origin("Module", name, "", inputs.upstream.get(name, "")) for name in method.modules]
-    origins += [
-        Origin(f"Input {', '.join(names)}", name, "", inputs.upstream.get(name, ""))
-        for name, names in keywords.items()
-    ]
-    origins += [
-        Origin(role, name, "", inputs.upstream.get(name) or inputs.extras.get(f"scope:{name}", ""))
-        for role, name in (
-            ("Dataset", scope.dataset),
-            ("Evaluation", scope.evaluation),
-            ("Inference service", scope.inferenceService),
-            ("Model", scope.model),
-        )
-        if name
-    ]
-    origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
+def _page(
+    entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path], making: Making
+) -> Page:
     return Page(
         title=entity.name,
         kind=entity.kind,
         entity_id=entity.id,
         account=entity.account,
         description=entity.description or "",
-        provenance=tuple(origins),
+        provenance=origins_of(entity, inputs, modules) if isinstance(entity, SafetyCase) else (),
+        making=making,
     )
 
 
@@ -321,7 +310,7 @@ def _show_tail(log: Path) -> None:
 
 
 def _commit_measurement(
-    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], making: Making
 ) -> Commit:
     schema = entity.schema_.decode()
     try:
@@ -347,27 +336,26 @@ def _commit_measurement(
         rows=dataset.count_rows(),
         columns=columns_of(schema),
         completeness=completeness,
-        **_reported(entity, draft.path),
+        **_reported(entity, draft.path, making),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=making.run
     )
 
 
-def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making) -> Commit:
     # Before the files are counted; the page has been settled by whoever made it.
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
-    digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
     return draft.commit(
         entity=entity,
-        data_version=tree_digest(digests),
+        data_version=version_of_directory(draft.path, PAGE),
         inputs=inputs,
-        facts=Facts(page=PAGE, **_reported(entity, draft.path)),
-        run_id=run_id,
+        facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
+        run_id=making.run,
     )
 
 
-def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, Any]:
+def _reported(entity: Measurement | SafetyCase, directory: Path, making: Making) -> dict[str, Any]:
     """What the analysis said of itself."""
     conclusion = read_conclusion(directory)
     return {
@@ -375,5 +363,5 @@ def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, An
         "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
         "figure": FIGURE if (directory / FIGURE).exists() else None,
         "conclusion": conclusion[0] if conclusion else None,
-        "notes": {"holds": conclusion[1]} if conclusion else {},
+        "notes": {**({"holds": conclusion[1]} if conclusion else {}), MADE: making.to_json()},
     }

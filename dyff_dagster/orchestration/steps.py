@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from dyff_dagster import analysis, audits, evaluation, sources
+from dyff_dagster.analysis.making import Making
+from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
 from dyff_dagster.orchestration.selection import declared_behind
@@ -137,11 +139,13 @@ class Step(Dependencies):
                 modules={module: self.path_of(module) for module in entity.method.modules},
                 progress=self.progress,
                 run_id=self.run_id,
+                git=commit_of(self.catalog.directory(entity.id)),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)
         if isinstance(entity, Audit):
-            return audits.publish(self.case(entity), self.store, inputs=inputs, run_id=self.run_id)
+            making = Making.now(self.run_id, commit_of(self.catalog.directory(entity.id)))
+            return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
         raise DyffError(
@@ -188,6 +192,7 @@ class Step(Dependencies):
             modules={module: self.path_of(module) for module in entity.modules},
             progress=self.progress,
             run_id=self.run_id,
+            git=commit_of(self.catalog.directory(entity.id)),
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
