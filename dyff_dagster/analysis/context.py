@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
 
-from dyff_dagster.analysis import display
+from dyff_dagster.analysis import display, tracing
 from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
 from dyff_dagster.analysis.recipes import Column, Scalar, TracedEstimate, derivation_of
 from dyff_dagster.analysis.recipes import estimate as make_estimate
@@ -19,6 +19,7 @@ from dyff_dagster.analysis.records import (
     ScoreRecord,
     Valence,
     add_score,
+    read_scores,
     write_conclusion,
     write_output,
 )
@@ -305,6 +306,52 @@ class AnalysisContext:
         if not isinstance(rows, pa.Table | pa.RecordBatch) and not hasattr(rows, "to_dict"):
             rows = list(rows)
         display.show(display.table_block(rows, caption), caption or "Table")
+
+    def trace(
+        self,
+        score: str,
+        instances: str,
+        *,
+        outcome: str,
+        where: Mapping[str, Scalar] | None = None,
+        dataset: str | None = None,
+        fields: Sequence[str] | None = None,
+        evaluation: str | None = None,
+        order: tracing.Order = "lowest",
+        limit: int = 20,
+    ) -> None:
+        """Show the rows that a score rests on, the worst first, with what was asked and what was answered.
+
+        What it shows goes on the page, and nowhere else.
+
+        Args:
+            score: A score that was reported.
+            instances: Keyword of the input with what each answer came to.
+            outcome: Its field that the score averages: true or false, or a number.
+            where: Values that rows must have, by field.
+            dataset: Keyword of the data set that was asked about; None: what was asked is not shown.
+            fields: Its fields that are shown; default all.
+            evaluation: Keyword of the answers; None: they are not shown.
+            order: ``highest`` where less is better.
+            limit: Rows that are shown at most.
+
+        Raises:
+            UnknownKeyword: There is no such input.
+            AnalysisError: There is no such score or field.
+        """
+        reported = {known.name: known for known in read_scores(self.output_path)}
+        if score not in reported:
+            raise AnalysisError(
+                f"there is no score {score!r} to trace; reported before were: {', '.join(reported) or 'none'}"
+            )
+        rows = self.open_input_dataset(instances)
+        found = tracing.trace_rows(rows, outcome=outcome, where=where or {}, order=order, limit=limit)
+        if dataset is not None:
+            found = tracing.with_questions(found, self.open_input_dataset(dataset), fields)
+        if evaluation is not None:
+            found = tracing.with_answers(found, self.open_input_dataset(evaluation), self._inputs[evaluation])
+        caption = tracing.caption_of(found, str(reported[score]), where or {})
+        display.show(tracing.trace_table(found, caption), caption)
 
     def conclusion(self, text: str, holds: bool | None = None) -> None:
         """Say what the analysis comes to, once; it is recorded as the safety case's conclusion, and shown.

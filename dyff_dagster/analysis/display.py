@@ -10,6 +10,7 @@ import base64
 import io
 import math
 import numbers
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ FIGURE_DPI = 144
 HEADLINE_WIDTH = 640
 """Pixels across of the small figure that is shown beside the scores."""
 
-WIDE = 5
+WIDE = 4
 """Columns from which a table may be wider than a telephone's screen."""
 
 TABLE_ROWS = 200
@@ -144,7 +145,7 @@ def table_block(rows: Any, caption: str) -> str:
     shown = records[:TABLE_ROWS]
     numeric = [
         any(row[i] is not None for row in shown)
-        and all(row[i] is None or _is_number(row[i]) for row in shown)
+        and all(row[i] is None or _stands_right(row[i]) for row in shown)
         for i in range(len(columns))
     ]
 
@@ -187,6 +188,14 @@ def format_value(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+_WRITTEN = re.compile(r"[-+\u2212]?[0-9][0-9,]*(?:\.[0-9]+)?(?: ?%)?")
+
+
+def _stands_right(value: Any) -> bool:
+    """Numbers, and words that are numbers: their digits stand below each other."""
+    return _is_number(value) or (isinstance(value, str) and _WRITTEN.fullmatch(value) is not None)
 
 
 def _columns_and_rows(rows: Any) -> tuple[list[str], list[list[Any]]]:

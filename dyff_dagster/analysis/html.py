@@ -7,8 +7,8 @@ around it. Formulas stay in TeX: what would set them is a script.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from html import unescape
 from pathlib import Path
@@ -72,6 +72,7 @@ class Page:
         holds: Whether what was claimed holds; None where that is open.
         verdict: That in a word or two, where it is not the usual one.
         scores: Numbers for the table beside the conclusion.
+        about: What each score measures, by its name.
         provenance: Everything that the page was made from.
         making: What differs from run to run; None: not shown.
     """
@@ -85,6 +86,7 @@ class Page:
     holds: bool | None = None
     verdict: str = ""
     scores: tuple[Score, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
     provenance: tuple[Origin, ...] = ()
     making: Making | None = None
 
@@ -161,7 +163,7 @@ def _shell(body: str, page: Page, *, code: bool) -> str:
             # These come out of the sanitizer, or are made here.
             lead=Markup(lead),  # noqa: S704
             conclusion=Markup(conclusion_card(page.conclusion, page.holds, page.verdict)),  # noqa: S704
-            scores=Markup(score_table(page.scores)),  # noqa: S704
+            scores=Markup(score_table(page.scores, page.about)),  # noqa: S704
             body=Markup(sanitize(body, headings=2)),  # noqa: S704
             making=Markup("" if page.making is None else page.making.to_html()),  # noqa: S704
             code_style=Markup(_code_style()) if code else "",  # noqa: S704
@@ -199,6 +201,10 @@ def _cells(notebook: Any, base: Path | None, code: bool) -> str:
         # As configuration, because the filter that chooses is not the exporter.
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
     )
+    if not code:
+        # A cell that shows nothing leaves an empty box, and between a heading and its figure a page may break there.
+        seen = [cell for cell in notebook.cells if cell.cell_type != "code" or cell.outputs]
+        notebook = type(notebook)({**notebook, "cells": seen})
     resources = {"metadata": {"path": str(base)}} if base is not None else {}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     return str(body)

@@ -23,6 +23,7 @@ class ScoreRow:
     """A line of the table, as text; ``bar`` is a drawing, or empty."""
 
     label: str
+    about: str
     value: str
     interval: str
     bar: str
@@ -30,11 +31,14 @@ class ScoreRow:
     at_worst: str
 
 
-def score_table(scores: Sequence[Score], marks: Marks | None = None) -> str:
+def score_table(
+    scores: Sequence[Score], about: Mapping[str, str] | None = None, marks: Marks | None = None
+) -> str:
     """Scores as an HTML table.
 
     Args:
         scores: The scores.
+        about: What a score measures, by its name.
         marks: Thresholds that are drawn, by name of the score.
     """
     levels = {score.level for score in scores if score.low is not None}
@@ -43,6 +47,7 @@ def score_table(scores: Sequence[Score], marks: Marks | None = None) -> str:
     rows = [
         _row(
             score,
+            (about or {}).get(score.name, ""),
             common,
             interval_bar(score, axes[score.name], (marks or {}).get(score.name, ()))
             if score.name in axes
@@ -57,18 +62,22 @@ def score_table(scores: Sequence[Score], marks: Marks | None = None) -> str:
     )
 
 
-def scores_to_show(directory: Path, declared: Sequence[ScoreSpec]) -> tuple[Score, ...]:
-    """The scores that an analysis reported, with the titles and formats that its code gave them.
+def scores_to_show(
+    directory: Path, declared: Sequence[ScoreSpec]
+) -> tuple[tuple[Score, ...], dict[str, str]]:
+    """The scores that an analysis reported, with the titles and formats that its code gave them, and what each is.
 
     For the process in which that code runs: nobody else takes a format from there.
     """
     try:
         said = json.loads((directory / SCORES).read_text("utf-8"))["scores"]
     except FileNotFoundError:
-        return ()
+        return (), {}
     described = {score["name"]: score for score in said}
     titled = (_titled(score, described[score.name]) for score in read_scores(directory))
-    return describe_scores(titled, declared)
+    return describe_scores(titled, declared), {
+        name: str(score["summary"]) for name, score in described.items() if score.get("summary")
+    }
 
 
 def _titled(score: Score, said: Mapping[str, Any]) -> Score:
@@ -86,7 +95,7 @@ def _titled(score: Score, said: Mapping[str, Any]) -> Score:
     return shown
 
 
-def _row(score: Score, common: float | None, bar: str) -> ScoreRow:
+def _row(score: Score, about: str, common: float | None, bar: str) -> ScoreRow:
     interval = ""
     if score.low is not None and score.high is not None:
         interval = f"{score.shown(score.low)} to {score.shown(score.high)}"
@@ -100,6 +109,7 @@ def _row(score: Score, common: float | None, bar: str) -> ScoreRow:
         at_worst = f"{score.shown(score.worst_low)} to {score.shown(score.worst_high)}"
     return ScoreRow(
         label=score.label,
+        about=about if about != score.label else "",
         value=score.shown(score.value) if math.isfinite(score.value) else "undefined",
         interval=interval,
         bar=bar,

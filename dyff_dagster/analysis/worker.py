@@ -55,7 +55,7 @@ def _run_function(job: Job) -> Outcome:
             rows = run_function(
                 context,
                 schema,
-                lambda done: report(f"{done:,} rows", done, None),
+                lambda done: report("rows", done, None),
                 job.views,
                 job.scratch,
             )
@@ -129,11 +129,13 @@ def _write_page(job: Job, packages: Mapping[str, str], render: Callable[[Page], 
         if job.notebook is not None
         else ()
     )
+    scores, about = scores_to_show(job.output, declared)
     page = replace(
         job.page,
         conclusion=conclusion,
         holds=holds,
-        scores=scores_to_show(job.output, declared),
+        scores=scores,
+        about=about,
         provenance=(*job.page.provenance, *executed),
         making=None if job.page.making is None else replace(job.page.making, packages=packages),
     )

@@ -17,6 +17,7 @@ from dyff_dagster.analysis.templating import environment
 from dyff_dagster.audits.audit import Case, Evidence
 from dyff_dagster.audits.requirements import Judgement
 from dyff_dagster.schema.platform import Report
+from dyff_dagster.schema.scores import declared_scores
 from dyff_dagster.store import Commit, Facts, Inputs, Store
 
 PAGE = "index.html"
@@ -141,7 +142,9 @@ def _scores(case: Case, item: Evidence) -> str:
         owner, _, name = threshold.score.partition("/")
         if owner == item.result.id:
             marks.setdefault(name, []).append(threshold.number)
-    return score_table(scores, marks) if scores else ""
+    declared = () if isinstance(item.result, Report) else declared_scores(item.result.method)
+    about = {spec.name: spec.summary for spec in declared}
+    return score_table(scores, about, marks) if scores else ""
 
 
 _BOUNDS = {"value": "", "low": ", lower end of its interval", "high": ", upper end of its interval"}
