@@ -19,6 +19,9 @@ _LEFT, _RIGHT = 36.0, 204.0
 
 _MIDDLE = HEIGHT / 2
 
+_FARTHEST = 1e100
+"""Numbers from here on are not drawn: the length of their axis may be no number."""
+
 Axis = tuple[float, float]
 Marks = Mapping[str, Sequence[float]]
 
@@ -38,9 +41,11 @@ def axes_of(scores: Sequence[Score], marks: Marks) -> dict[str, Axis]:
         for score in scores
         if score.low is not None and score.high is not None
     }
-    # What the data do not define is no place on an axis.
+    # What the data do not define (NaN compares false) is no place on an axis.
     drawn = {
-        score.name: score for score in scores if all(map(math.isfinite, numbers.get(score.name, [math.nan])))
+        score.name: score
+        for score in scores
+        if all(abs(number) < _FARTHEST for number in numbers.get(score.name, [math.nan]))
     }
     groups = {name: _group(score, numbers[name]) for name, score in drawn.items()}
     shared: dict[str, list[float]] = {}

@@ -212,11 +212,11 @@ def _cells(notebook: Any, base: Path | None, code: bool) -> str:
 
 @cache
 def _code_style() -> str:
-    """Colours of code, for light and for dark; the background is the page's own."""
+    """Colours of code, for light and for dark, that can be read on the page's own background."""
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
     def rules(style: str) -> str:
         lines = HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight").splitlines()
         return "\n".join(line for line in lines if line.startswith(".highlight ."))
 
-    return f"{rules('friendly')}\n@media (prefers-color-scheme: dark) {{\n{rules('github-dark')}\n}}"
+    return f"{rules('xcode')}\n@media (prefers-color-scheme: dark) {{\n{rules('lightbulb')}\n}}"
