@@ -102,8 +102,10 @@ class Making:
 
 
 def content_of(page: bytes) -> bytes:
-    """A page without how it was made."""
-    return _PLACE.sub(b"", page, count=1)
+    """A page without how it was made; all of it, where there is anything but that between the marks."""
+    if page.count(BEGIN.encode()) != 1 or page.count(END.encode()) != 1:
+        return page
+    return _PLACE.sub(b"", page)
 
 
 def page_version(files: Mapping[str, FileDigest], name: str, page: bytes) -> str:

@@ -66,7 +66,7 @@ def _about(entity: Measurement | SafetyCase, inputs: Inputs) -> Iterator[Origin]
 
 def _code(entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path]) -> Iterator[Origin]:
     method = entity.method
-    yield Origin("Method", method.id, "with arguments and scope", inputs.spec)
+    yield Origin("Method with its arguments", method.id, method.name, inputs.spec)
     for name in method.modules:
         yield Origin("Method code", name, "a module", inputs.upstream.get(name, ""))
     if (notebook := method.implementation.jupyterNotebook) is not None:
