@@ -14,11 +14,12 @@ import yaml
 from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
 from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
-from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.analysis.limits import Limits
-from dyff_dagster.analysis.own_code import OWN_CODE, own_version
+from dyff_dagster.analysis.making import MADE, Making, version_of_directory
 from dyff_dagster.analysis.preconditions import check_analysis
+from dyff_dagster.analysis.provenance import origins_of
 from dyff_dagster.analysis.records import (
     FIGURE,
     describe_scores,
@@ -53,7 +54,7 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.digests import refuse_links
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
@@ -74,6 +75,7 @@ def run(
     worker: Worker = work,
     progress: Progress = no_progress,
     run_id: str = "",
+    git: str = "",
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -92,6 +94,7 @@ def run(
         worker: What does the work: a process of this machine, or a pod that shares the store's volume.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
+        git: Commit of the repository that the manifests are in, for the commit and the page.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -114,7 +117,8 @@ def run(
             prefix="dyff-analysis-", dir=shared, ignore_cleanup_errors=True
         ) as scratch,
     ):
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+        making = Making.now(run_id, git)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -146,11 +150,12 @@ def run(
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
         refuse_links(entity.id, draft.path)
+        making = replace(making, packages=outcome.packages)
         if report is not None:
-            return commit_report(report, draft, inputs, input_paths, run_id)
+            return commit_report(report, draft, inputs, input_paths, making)
         if isinstance(entity, Measurement):
-            return _commit_measurement(entity, draft, inputs, input_paths, run_id)
-        return _commit_safety_case(entity, draft, inputs, run_id)
+            return _commit_measurement(entity, draft, inputs, input_paths, making)
+        return _commit_safety_case(entity, draft, inputs, making)
 
 
 def _prepare(
@@ -160,6 +165,7 @@ def _prepare(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
+    making: Making,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -172,7 +178,7 @@ def _prepare(
         modules=tuple(modules),
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
-        page=_page(entity, inputs),
+        page=_page(entity, inputs, modules, making),
         scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
@@ -191,37 +197,17 @@ def _prepare(
     return job
 
 
-def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
-    method, scope = entity.method, entity.scope
-    keywords: dict[str, list[str]] = {}
-    for item in entity.inputs:
-        keywords.setdefault(item.entity, []).append(item.keyword)
-    origins = [Origin("Method", method.id, method.name, inputs.spec)]
-    origins += [Origin("Module", name, "", inputs.upstream.get(name, "")) for name in method.modules]
-    origins += [
-        Origin(f"Input {', '.join(names)}", name, "", inputs.upstream.get(name, ""))
-        for name, names in keywords.items()
-    ]
-    origins += [
-        Origin(role, name, "", inputs.upstream.get(name) or inputs.extras.get(f"scope:{name}", ""))
-        for role, name in (
-            ("Dataset", scope.dataset),
-            ("Evaluation", scope.evaluation),
-            ("Inference service", scope.inferenceService),
-            ("Model", scope.model),
-        )
-        if name
-    ]
-    if OWN_CODE in inputs.extras:
-        origins.append(Origin("Code of the package", "dyff-dagster", own_version(), inputs.extras[OWN_CODE]))
-    origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
+def _page(
+    entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path], making: Making
+) -> Page:
     return Page(
         title=entity.name,
         kind=entity.kind,
         entity_id=entity.id,
         account=entity.account,
         description=entity.description or "",
-        provenance=tuple(origins),
+        provenance=origins_of(entity, inputs, modules) if isinstance(entity, SafetyCase) else (),
+        making=making,
     )
 
 
@@ -252,7 +238,7 @@ def _show_tail(log: Path) -> None:
 
 
 def _commit_measurement(
-    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], making: Making
 ) -> Commit:
     schema = entity.schema_.decode()
     try:
@@ -278,27 +264,26 @@ def _commit_measurement(
         rows=dataset.count_rows(),
         columns=columns_of(schema),
         completeness=completeness,
-        **_reported(entity, draft.path),
+        **_reported(entity, draft.path, making),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=making.run
     )
 
 
-def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making) -> Commit:
     # Before the files are counted; the page has been settled by whoever made it.
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
-    digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
     return draft.commit(
         entity=entity,
-        data_version=tree_digest(digests),
+        data_version=version_of_directory(draft.path, PAGE),
         inputs=inputs,
-        facts=Facts(page=PAGE, **_reported(entity, draft.path)),
-        run_id=run_id,
+        facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
+        run_id=making.run,
     )
 
 
-def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, Any]:
+def _reported(entity: Measurement | SafetyCase, directory: Path, making: Making) -> dict[str, Any]:
     """What the analysis said of itself."""
     conclusion = read_conclusion(directory)
     return {
@@ -306,5 +291,5 @@ def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, An
         "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
         "figure": FIGURE if (directory / FIGURE).exists() else None,
         "conclusion": conclusion[0] if conclusion else None,
-        "notes": {"holds": conclusion[1]} if conclusion else {},
+        "notes": {**({"holds": conclusion[1]} if conclusion else {}), MADE: making.to_json()},
     }

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster import analysis, audits, evaluation, sources
+from dyff_dagster.analysis.making import Making
+from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
 from dyff_dagster.orchestration.selection import declared_behind
@@ -148,11 +150,13 @@ class Step(Dependencies):
                 worker=self._worker(entity),
                 progress=self.progress,
                 run_id=self.run_id,
+                git=commit_of(self.catalog.directory(entity.id)),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)
         if isinstance(entity, Audit):
-            return audits.publish(self.case(entity), self.store, inputs=inputs, run_id=self.run_id)
+            making = Making.now(self.run_id, commit_of(self.catalog.directory(entity.id)))
+            return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
         raise DyffError(
@@ -208,6 +212,7 @@ class Step(Dependencies):
             limits=analysis.Limits.of(entity),
             progress=self.progress,
             run_id=self.run_id,
+            git=commit_of(self.catalog.directory(entity.id)),
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
