@@ -9,6 +9,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -336,8 +337,12 @@ def _commit_measurement(
             "write them with ctx.write, which says where they differ"
         )
     completeness = None
-    if entity.level == MeasurementLevel.Instance:
-        completeness = check_completeness(entity, dataset, input_paths)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Both read all rows, and neither needs the interpreter for it.
+        data_version = pool.submit(digest_dataset, dataset)
+        if entity.level == MeasurementLevel.Instance:
+            completeness = check_completeness(entity, dataset, input_paths)
+    if completeness is not None:
         if not completeness.complete:
             raise IncompleteRows(entity.id, completeness)
     else:
@@ -350,7 +355,7 @@ def _commit_measurement(
         **_reported(entity, draft.path),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+        entity=entity, data_version=data_version.result(), inputs=inputs, facts=facts, run_id=run_id
     )
 
 

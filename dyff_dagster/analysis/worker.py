@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 _SHOWN = 300
 """Characters of an exception's message that the log shows."""
+
+_PAUSE = 0.1
+"""Seconds between two reports of how many rows there are."""
 
 
 def main(arguments: list[str]) -> int:
@@ -117,7 +121,15 @@ def _write_page(job: Job, render: Callable[[Page], str]) -> None:
 
 
 def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:
+    next_at = 0.0
+
     def report(message: str, done: int | None, total: int | None) -> None:
+        nonlocal next_at
+        now = time.monotonic()
+        if total is None and done is not None and now < next_at:
+            # Of a count without an end nobody needs every step.
+            return
+        next_at = now + _PAUSE
         # Progress is a courtesy: a full disk is found out by what matters.
         with contextlib.suppress(OSError), job.progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps([message, done, total]) + "\n")
