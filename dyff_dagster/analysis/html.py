@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster.analysis.sanitizing import sanitize
@@ -18,6 +19,7 @@ from dyff_dagster.store import Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from nbconvert.exporters.html import HTMLExporter
     from upath import UPath
 
 
@@ -146,23 +148,42 @@ def _shell(body: str, page: Page, *, code: bool) -> str:
     )
 
 
+def prepare_pages() -> None:
+    """Load and compile all that :func:`render_page` needs, so that it need not when its notebook is there."""
+    import nbformat
+
+    empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    sanitize(_cells(empty, Path(), code=False))
+    _templates().get_template("page.html.j2")
+
+
 def _cells(notebook: Any, base: Path | None, code: bool) -> str:
+    resources = {"metadata": {"path": str(base)}} if base is not None else {}
+    with _CONVERTING:
+        body, _ = _exporter(code, base is not None).from_notebook_node(notebook, resources=resources)
+    return str(body)
+
+
+_CONVERTING = Lock()
+"""An exporter is for one notebook at a time."""
+
+
+@cache
+def _exporter(code: bool, embed_images: bool) -> HTMLExporter:
+    """What makes HTML of cells; compiling its templates takes longer than most notebooks."""
     from nbconvert.exporters.html import HTMLExporter
     from traitlets.config import Config
 
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+    return HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         exclude_input=not code,
         exclude_input_prompt=not code,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
-        embed_images=base is not None,
+        embed_images=embed_images,
         # As configuration, because the filter that chooses is not the exporter.
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
     )
-    resources = {"metadata": {"path": str(base)}} if base is not None else {}
-    body, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return str(body)
 
 
 @cache

@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dyff_dagster.schema.streaming import read_batches
-
 if TYPE_CHECKING:
     import pyarrow.dataset
 
@@ -94,6 +92,8 @@ def _pieces(
     dataset: pyarrow.dataset.Dataset, columns: list[str]
 ) -> Iterator[tuple[str, NDArray[np.int64] | None, NDArray[np.int64] | None]]:
     """The rows, cut where the replication changes; ends with None where a key is null or of an odd type."""
+    from dyff_dagster.schema.streaming import read_batches
+
     unknown = "", None, None
     for batch in read_batches(dataset, columns):
         if not batch.num_rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def _raised(error: BaseException, where: str) -> Outcome:
 
 
 def _run_notebook(job: Job) -> Outcome:
-    from dyff_dagster.analysis.html import render_page
+    from dyff_dagster.analysis.html import prepare_pages, render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
@@ -95,6 +96,9 @@ def _run_notebook(job: Job) -> Outcome:
     }
     report = _reporter(job)
     module = job.root / job.notebook_module
+    if not job.measurement:
+        # While the kernel starts, this process has nothing to do.
+        threading.Thread(target=prepare_pages, name="prepare pages", daemon=True).start()
     try:
         base = execute_notebook(module.resolve(), job.notebook, job.executed, job.scratch, report)
     except CellFailed as error:
