@@ -83,6 +83,8 @@ def exact_match(
 ) -> Estimate:
     """The share of answers that are, after normalization, one of the expected texts.
 
+    Source: Rajpurkar et al. (2016), EMNLP, 2383-2392.
+
     Args:
         references: One text per observation, or several of which any will do.
         answers: What was said, per observation.
