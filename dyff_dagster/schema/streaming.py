@@ -18,6 +18,9 @@ __all__ = ["StreamedDataset", "read_batches", "streamed"]
 ROWS_AT_ONCE = 131_072
 """Rows up to which neighbouring row groups are read together."""
 
+BYTES_AT_ONCE = 16 << 20
+"""Bytes up to which they are, as the file's footer has them: before compression."""
+
 
 def read_batches(
     dataset: ds.Dataset, columns: Any = None, filter: ds.Expression | None = None, **options: Any
@@ -48,13 +51,13 @@ def _parts(fragment: ds.Fragment) -> Iterator[ds.Fragment]:
         yield fragment
         return
     groups: list[int] = []
-    rows = 0
+    rows = size = 0
     for group in fragment.row_groups:
-        if groups and rows + group.num_rows > ROWS_AT_ONCE:
+        rows, size = rows + group.num_rows, size + group.total_byte_size
+        if groups and (rows > ROWS_AT_ONCE or size > BYTES_AT_ONCE):
             yield fragment.subset(row_group_ids=groups)
-            groups, rows = [], 0
+            groups, rows, size = [], group.num_rows, group.total_byte_size
         groups.append(group.id)
-        rows += group.num_rows
     # Without any row group, there are no rows.
     if groups:
         yield fragment.subset(row_group_ids=groups)
