@@ -110,7 +110,8 @@ def _pieces(
         if not pa.types.is_dictionary(replications.type):
             replications = replications.dictionary_encode()
         kind = replications.type.value_type
-        if replications.null_count or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        nulls = replications.null_count + replications.dictionary.null_count
+        if nulls or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             yield unknown
             return
         codes = replications.indices.to_numpy(zero_copy_only=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -96,11 +95,11 @@ def _run_notebook(job: Job) -> Outcome:
     }
     report = _reporter(job)
     module = job.root / job.notebook_module
-    if not job.measurement:
-        # While the kernel starts, this process has nothing to do.
-        threading.Thread(target=prepare_pages, name="prepare pages", daemon=True).start()
+    meanwhile = None if job.measurement else prepare_pages
     try:
-        base = execute_notebook(module.resolve(), job.notebook, job.executed, job.scratch, report)
+        base = execute_notebook(
+            module.resolve(), job.notebook, job.executed, job.scratch, report, meanwhile=meanwhile
+        )
     except CellFailed as error:
         print(f"{job.notebook}, cell {error.cell}: {error.ename}: {error.evalue[:_SHOWN]}", file=sys.stderr)
         if job.executed.exists():
