@@ -134,6 +134,8 @@ class AnalysisContext:
     def open_input_dataset(self, keyword: str) -> pyarrow.dataset.Dataset:
         """The rows of the input of that keyword, not yet read.
 
+        Its ``to_batches`` reads as the batches are taken, in constant memory.
+
         Raises:
             UnknownKeyword: There is none; the message names those that there are.
             DatasetPathError: Its directory holds no Parquet files.
@@ -142,7 +144,9 @@ class AnalysisContext:
             entity = self._inputs[keyword]
         except KeyError:
             raise UnknownKeyword("input", keyword, self._inputs) from None
-        return open_dataset(self._root / check_id(entity))
+        from dyff_dagster.schema.streaming import streamed
+
+        return streamed(open_dataset(self._root / check_id(entity)))
 
     # Reporting
 

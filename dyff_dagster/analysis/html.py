@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from html import unescape
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster.analysis.display import conclusion_card
@@ -22,6 +23,7 @@ from dyff_dagster.analysis.templating import environment
 from dyff_dagster.store import Score
 
 if TYPE_CHECKING:
+    from nbconvert.exporters.html import HTMLExporter
     from upath import UPath
 
 
@@ -171,6 +173,15 @@ def _shell(body: str, page: Page, *, code: bool) -> str:
     )
 
 
+def prepare_pages() -> None:
+    """Load and compile all that :func:`render_page` needs, so that it need not when its notebook is there."""
+    import nbformat
+
+    empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    sanitize(_cells(empty, Path(), code=False))
+    environment().get_template("page.html.j2")
+
+
 def _take_title(body: str) -> tuple[str, str, str]:
     """The title and subtitle that a body begins with, and the rest of it.
 
@@ -188,26 +199,36 @@ def _take_title(body: str) -> tuple[str, str, str]:
 
 
 def _cells(notebook: Any, base: Path | None, code: bool) -> str:
-    from nbconvert.exporters.html import HTMLExporter
-    from traitlets.config import Config
-
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic",
-        exclude_input=not code,
-        exclude_input_prompt=not code,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-        embed_images=base is not None,
-        # As configuration, because the filter that chooses is not the exporter.
-        config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
-    )
     if not code:
         # A cell that shows nothing leaves an empty box, and between a heading and its figure a page may break there.
         seen = [cell for cell in notebook.cells if cell.cell_type != "code" or cell.outputs]
         notebook = type(notebook)({**notebook, "cells": seen})
     resources = {"metadata": {"path": str(base)}} if base is not None else {}
-    body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    with _CONVERTING:
+        body, _ = _exporter(code, base is not None).from_notebook_node(notebook, resources=resources)
     return str(body)
+
+
+_CONVERTING = Lock()
+"""An exporter is for one notebook at a time."""
+
+
+@cache
+def _exporter(code: bool, embed_images: bool) -> HTMLExporter:
+    """What makes HTML of cells; compiling its templates takes longer than most notebooks."""
+    from nbconvert.exporters.html import HTMLExporter
+    from traitlets.config import Config
+
+    return HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic",
+        exclude_input=not code,
+        exclude_input_prompt=not code,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+        embed_images=embed_images,
+        # As configuration, because the filter that chooses is not the exporter.
+        config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
+    )
 
 
 @cache

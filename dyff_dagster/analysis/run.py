@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,8 +254,12 @@ def _commit_measurement(
             "write them with ctx.write, which says where they differ"
         )
     completeness = None
-    if entity.level == MeasurementLevel.Instance:
-        completeness = check_completeness(entity, dataset, input_paths)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Both read all rows, and neither needs the interpreter for it.
+        data_version = pool.submit(digest_dataset, dataset)
+        if entity.level == MeasurementLevel.Instance:
+            completeness = check_completeness(entity, dataset, input_paths)
+    if completeness is not None:
         if not completeness.complete:
             raise IncompleteRows(entity.id, completeness)
     else:
@@ -267,7 +272,7 @@ def _commit_measurement(
         **_reported(entity, draft.path, making),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=making.run
+        entity=entity, data_version=data_version.result(), inputs=inputs, facts=facts, run_id=making.run
     )
 
 

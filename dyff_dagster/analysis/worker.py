@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 _SHOWN = 300
 """Characters of an exception's message that the log shows."""
+
+_PAUSE = 0.1
+"""Seconds between two reports of how many rows there are."""
 
 
 def main(arguments: list[str]) -> int:
@@ -87,7 +91,7 @@ def _raised(error: BaseException, where: str) -> Outcome:
 
 
 def _run_notebook(job: Job) -> Outcome:
-    from dyff_dagster.analysis.html import render_page
+    from dyff_dagster.analysis.html import prepare_pages, render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
@@ -100,8 +104,11 @@ def _run_notebook(job: Job) -> Outcome:
     }
     report = _reporter(job)
     module = job.root / job.notebook_module
+    meanwhile = None if job.measurement else prepare_pages
     try:
-        base = execute_notebook(module.resolve(), job.notebook, job.executed, job.scratch, report)
+        base = execute_notebook(
+            module.resolve(), job.notebook, job.executed, job.scratch, report, meanwhile=meanwhile
+        )
     except CellFailed as error:
         print(f"{job.notebook}, cell {error.cell}: {error.ename}: {error.evalue[:_SHOWN]}", file=sys.stderr)
         if job.executed.exists():
@@ -150,7 +157,15 @@ def _write_page(job: Job, packages: Mapping[str, str], render: Callable[[Page], 
 
 
 def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:
+    next_at = 0.0
+
     def report(message: str, done: int | None, total: int | None) -> None:
+        nonlocal next_at
+        now = time.monotonic()
+        if total is None and done is not None and now < next_at:
+            # Of a count without an end nobody needs every step.
+            return
+        next_at = now + _PAUSE
         # Progress is a courtesy: a full disk is found out by what matters.
         with contextlib.suppress(OSError), job.progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps([message, done, total]) + "\n")
