@@ -59,10 +59,15 @@ class Store:
         revisions: What its entities said, each time that they said something else.
 
     Raises:
-        StoreError: The root is a file, a URL of no kind that is known, or needs a package that is not installed.
+        StoreError: The root is empty, a file, a URL of no kind that is known, or needs a package that is not
+            installed.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        if root == "":  # pathlib takes it for the working directory, which nobody has named
+            raise StoreError(
+                "the storage root is empty: DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
+            )
         try:
             self.root = UPath(root)
             _ = self.root.fs
