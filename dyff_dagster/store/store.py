@@ -87,6 +87,7 @@ class Store:
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
         self.revisions = Revisions(self._files, self.root)
+        self._working: dict[str, UPath] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -102,7 +103,10 @@ class Store:
 
     def working(self, entity_id: str) -> UPath:
         """``ROOT/ID/.dyff``: what belongs to the entity and to no version, such as unfinished answers."""
-        return self.directory(entity_id) / ".dyff"
+        # Thousands of parts lie in one: making their paths would take as long as reading them.
+        if entity_id not in self._working:
+            self._working[entity_id] = self.directory(entity_id) / ".dyff"
+        return self._working[entity_id]
 
     def put_working(self, entity_id: str, name: str, data: bytes, *, private: bool = False) -> None:
         """Write ``ROOT/ID/.dyff/NAME``, whole or not at all; ``private``: readable by its owner alone."""
