@@ -28,11 +28,10 @@ def status(catalog: str, storage: str, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("entity", style="bold", overflow="fold")
-    table.add_column("kind")
-    table.add_column("status")
+    # Names are what people copy: they are not cut, and what is left over is the scores'.
+    for name in ("entity", "kind", "status"):
+        table.add_column(name, no_wrap=True, style="bold" if name == "entity" else "")
     table.add_column("headline score [95 % interval]", overflow="fold")
-    table.add_column("page", overflow="fold")
     colours = {"Ready": "green", "Complete": "green", "Created": "yellow", "Stale": "yellow"}
     for state in states:
         colour = colours.get(state.status, "red")
@@ -42,12 +41,19 @@ def status(catalog: str, storage: str, as_json: bool) -> None:
             state.kind,
             f"[{colour}]{state.status}[/{colour}]",
             (str(state.headline).replace("[", "\\[") if state.headline else "") + failed,
-            state.page or "",
         )
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
     console.print(table)
+    if pages := [(state.id, state.page) for state in states if state.page]:
+        width = max(len(entity_id) for entity_id, _ in pages)
+        click.echo("Pages:")
+        for (
+            entity_id,
+            page,
+        ) in pages:  # whole lines, however narrow the terminal: a path that is cut cannot be opened
+            click.echo(f"  {entity_id:<{width}}  {page}")
 
 
 @click.command("open")

@@ -39,13 +39,14 @@ def condition_of(entity: DyffEntity, catalog: Catalog) -> dg.AutomationCondition
 
 def _may_run() -> dg.AutomationCondition[Any]:
     """Everything upstream is there, whole, and not just being made; and this is not running already."""
-    return (
+    condition: dg.AutomationCondition[Any] = (
         ~_C.any_deps_missing().with_label("UnsatisfiedDependency")
         & ~_C.any_deps_match(_C.execution_failed()).with_label("FailedDependency")
         & ~_C.any_deps_in_progress().with_label("a dependency is being computed")
         & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
         & ~_C.in_progress().with_label("it is being computed")
     )
+    return condition
 
 
 def eager() -> dg.AutomationCondition[Any]:
@@ -69,7 +70,8 @@ def eager() -> dg.AutomationCondition[Any]:
         _C.newly_requested() | _C.execution_failed().newly_true()
     )
     retried = (~_C.execution_failed() | mended).with_label("it did not fail, or something was mended since")
-    return (wanted & retried & _may_run()).with_label("eager")
+    condition: dg.AutomationCondition[Any] = (wanted & retried & _may_run()).with_label("eager")
+    return condition
 
 
 def on_cron(line: str) -> dg.AutomationCondition[Any]:
@@ -78,7 +80,8 @@ def on_cron(line: str) -> dg.AutomationCondition[Any]:
     What is then found unchanged is taken over and costs nothing.
     """
     due = _C.cron_tick_passed(line).since_last_handled().with_label(f"the schedule {line} (UTC) is due")
-    return (due & _may_run()).with_label(f"on schedule {line}")
+    condition: dg.AutomationCondition[Any] = (due & _may_run()).with_label(f"on schedule {line}")
+    return condition
 
 
 def build_automation_sensor(

@@ -59,10 +59,15 @@ class Store:
         revisions: What its entities said, each time that they said something else.
 
     Raises:
-        StoreError: The root is a file, a URL of no kind that is known, or needs a package that is not installed.
+        StoreError: The root is empty, a file, a URL of no kind that is known, or needs a package that is not
+            installed.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        if root == "":  # pathlib takes it for the working directory, which nobody has named
+            raise StoreError(
+                "the storage root is empty: DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
+            )
         try:
             self.root = UPath(root)
             _ = self.root.fs
@@ -82,6 +87,7 @@ class Store:
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
         self.revisions = Revisions(self._files, self.root)
+        self._working: dict[str, UPath] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -97,7 +103,10 @@ class Store:
 
     def working(self, entity_id: str) -> UPath:
         """``ROOT/ID/.dyff``: what belongs to the entity and to no version, such as unfinished answers."""
-        return self.directory(entity_id) / ".dyff"
+        # Thousands of parts lie in one: making their paths would take as long as reading them.
+        if entity_id not in self._working:
+            self._working[entity_id] = self.directory(entity_id) / ".dyff"
+        return self._working[entity_id]
 
     def put_working(self, entity_id: str, name: str, data: bytes, *, private: bool = False) -> None:
         """Write ``ROOT/ID/.dyff/NAME``, whole or not at all; ``private``: readable by its owner alone."""

@@ -101,7 +101,12 @@ def python_image(raw_api: RawApi) -> str:
     if named:
         return named
     nodes = raw_api("GET", "/api/v1/nodes")["items"]
-    images = [name for node in nodes for image in node["status"].get("images", ()) for name in image["names"]]
+    images = [
+        name
+        for node in nodes
+        for image in node["status"].get("images", ())
+        for name in image.get("names") or ()
+    ]
     if _IMAGE not in images:
         if not _SCRIPT.exists():
             _not_here(f"no node has {_IMAGE}, and DYFF_TEST_IMAGE names no other image with python3")

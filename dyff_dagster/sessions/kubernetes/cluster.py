@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Any
 from dyff_dagster.schema.platform import InferenceServiceSpec, InferenceSession, InferenceSessionSpec
 from dyff_dagster.sessions.hosted import hosted_url, resolve_headers
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
+from dyff_dagster.sessions.kubernetes.batch import Batch, BatchEnd, Mount, run_batch
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.listing import ClusterSession, shown, why_orphan
@@ -22,6 +23,8 @@ from dyff_dagster.sessions.kubernetes.names import (
     MANAGED_BY,
     MANAGER,
     SERVICE_DIGEST,
+    labels,
+    object_name,
     selector,
 )
 from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner, Sessions, deadline_of
@@ -159,7 +162,7 @@ class Cluster:
         """Have a session run until it expires, and return when all of its replicas answer.
 
         One that runs already, of the same pods and the same service, is taken over. Where it fails, or this process
-        is interrupted before it is ready, nothing is left.
+        is interrupted before it is ready, nothing is left that was not there before.
 
         Returns:
             The session, and the seconds that each phase of its start took.
@@ -182,6 +185,7 @@ class Cluster:
             seconds=self.settings.lease,
             expires=expires,
             token_for=token_for if self.settings.tokenCheck else None,
+            shared=True,
             progress=progress,
         )
         running, start = self._running(plan, made, entity.inferenceService, logs, progress, expires)
@@ -190,7 +194,11 @@ class Cluster:
             start.wait()
             start.lease.extend_to(expires)
         except BaseException:
-            running.end()
+            # Others may be using one that was there before, which ends when it would have ended.
+            if made.adopted:
+                running.leave()
+            else:
+                running.end()
             raise
         running.leave()
         job = self.api.get("jobs", plan.name)
@@ -266,6 +274,7 @@ class Cluster:
             lease=None,
             logs=LogKeeper(self.api, logs),
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         try:
@@ -280,6 +289,57 @@ class Cluster:
             )
         finally:
             running.leave()
+
+    def run(
+        self,
+        owner: Owner,
+        *,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        mounts: Sequence[Mount],
+        seconds: int,
+        memory: str,
+        log: Path,
+        tick: Callable[[], None],
+    ) -> BatchEnd:
+        """Run a command in a locked-down pod that sees some directories of the storage root, and wait for its end.
+
+        Args:
+            owner: Whose it is.
+            command: The command line; the image is ``images.project``.
+            environment: All variables that it gets.
+            cwd: Where it runs.
+            mounts: Directories below the storage root.
+            seconds: After which it is ended.
+            memory: Limit, as a Kubernetes quantity.
+            log: Where its output goes.
+            tick: Called twice a second meanwhile.
+
+        Raises:
+            KubernetesError: No volume or image is set, or the pod cannot be started.
+        """
+        name = object_name("analysis", owner.entity_id, self.plans.instance)
+        batch = Batch(
+            name=name,
+            entity_id=owner.entity_id,
+            labels=labels(
+                session=name,
+                component="analysis",
+                entity_id=owner.entity_id,
+                kind=owner.kind,
+                account=owner.account,
+                run_id=owner.run_id,
+                instance=self.plans.instance,
+            ),
+            command=command,
+            environment=environment,
+            cwd=cwd,
+            mounts=mounts,
+            seconds=seconds,
+            memory=memory,
+        )
+        return run_batch(self.api, batch, self.settings, self.store_root, log, tick)
 
     def token(self, entity_id: str) -> str | None:
         """The token of an entity's session; None where there is none, or others could not know it."""
@@ -352,7 +412,7 @@ class Cluster:
         expires: datetime,
     ) -> tuple[Running, Start]:
         watched = Watched(self.api, selector(session=plan.name), "jobs", "pods")
-        lease = Lease(self.api, plan.name, made.uid, self.settings.lease, expires)
+        lease = Lease(self.api, plan.name, made.uid, self.settings.lease, expires, self.settings.maxLifetime)
         keeper = LogKeeper(self.api, logs)
         running = Running(
             api=self.api,
@@ -367,6 +427,7 @@ class Cluster:
             lease=lease,
             logs=keeper,
             grace=self.settings.grace,
+            patience=self.settings.lease,
             progress=progress,
         )
         return running, Start(self.api, plan, watched, lease, keeper, progress, adopted=made.adopted)

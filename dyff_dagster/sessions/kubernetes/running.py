@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dyff_dagster.sessions.hosted import endpoint_url
@@ -79,6 +81,7 @@ class Running:
         lease: Who is told of answers; None for a session that others own.
         logs: Where logs go.
         grace: Seconds that pods get to end.
+        patience: Seconds without any replica after which it is given up.
         progress: Told of replicas that go and come.
     """
 
@@ -94,17 +97,21 @@ class Running:
     lease: Lease | None
     logs: LogKeeper
     grace: int
+    patience: int
     progress: Progress = no_progress
     _answered: int = 0
     _pods: dict[str, Object] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _told: set[str] = field(default_factory=set)
-    _thread: threading.Thread | None = None
+    _gone_at: dict[str, datetime] = field(default_factory=dict)
+    _empty_since: float | None = None
 
     def keep(self) -> None:
         """Begin to renew its lease and to keep the logs of pods that fail, until it is ended."""
-        self._thread = threading.Thread(target=self._keep, name=f"keep-{self.name}", daemon=True)
-        self._thread.start()
+        # What looks after pods may wait for a node that is lost; the lease may not.
+        for work in (self._renew, self._keep):
+            name = f"{work.__name__.strip('_')}-{self.name}"
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     def places(self, answered: int) -> list[tuple[str, ClusterReplica]]:
         """Where requests may go now: (URL, replica). Called a few times a second while it is used.
@@ -120,11 +127,11 @@ class Running:
             if self.lease is not None:
                 self.lease.advance()
         self._check()
+        views = self._views()
         replicas = [
-            ClusterReplica(self, view.name, view.ip, self.port)
-            for view in self._views()
-            if view.serves and view.ip
+            ClusterReplica(self, view.name, view.ip, self.port) for view in views if view.serves and view.ip
         ]
+        self._refuse_deserted(views, bool(replicas))
         return [(endpoint_url(replica.base_url, self.endpoint), replica) for replica in replicas]
 
     def view(self, pod: str) -> View | None:
@@ -138,15 +145,14 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``; and ``left`` where it was still there at
+            the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
         try:
-            with suppress(ApiError):  # what cannot be seen is ended all the same
-                for view in self._views():
-                    self.logs.keep_now(view.name, again=False)
-            notes.update(self._taken())
+            with suppress(KubernetesError):
+                self.logs.keep_all(self._views())
             self.api.delete("jobs", self.name, uid=self.uid)
             with suppress(ApiError):
                 if not self._gone(self.grace + _SECONDS_TO_END):
@@ -155,6 +161,7 @@ class Running:
             notes["left"] = f"{self.name} could not be ended and ends with its lease: {error}"
         finally:
             self.watched.close()
+        notes.update(self._taken())
         if "left" in notes:
             self.progress(f"{self.owner}: the session {notes['left']}", None, None)
         return notes
@@ -164,6 +171,7 @@ class Running:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             jobs = [job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid]
+            self._views()  # which notices when pods go
             pods = [
                 pod
                 for pod in self.watched.objects("pods")
@@ -180,10 +188,11 @@ class Running:
         self.watched.close()
 
     def _views(self) -> list[View]:
-        pods = self.watched.objects("pods")
-        for pod in pods:
-            self._pods[pod["metadata"]["name"]] = pod
-        return [look(pod, self.memory) for pod in pods]
+        pods = {pod["metadata"]["name"]: pod for pod in self.watched.objects("pods")}
+        self._pods |= pods
+        for name in self._pods.keys() - pods.keys() - self._gone_at.keys():
+            self._gone_at[name] = self.api.now()
+        return [look(pod, self.memory) for pod in pods.values()]
 
     def _check(self) -> None:
         job = next((job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid), None)
@@ -217,8 +226,25 @@ class Running:
                 log=log,
             )
 
+    def _refuse_deserted(self, views: Sequence[View], served: bool) -> None:
+        """Where others keep it alive, or a queue holds it back, no lease would end the wait for a replica."""
+        if served or self._empty_since is None:
+            self._empty_since = None if served else time.monotonic()
+        elif time.monotonic() - self._empty_since >= self.patience:
+            why = next((view.why for view in views if view.phase is not None and view.why), "it has no pods")
+            raise KubernetesError(
+                f"{self.owner}: no replica of session {self.name} has answered for {self.patience} s ({why}): look at "
+                "it, and start this again, which goes on where it stopped",
+                session_id=self.owner,
+            )
+
+    def _renew(self) -> None:
+        """Until it is ended: renew the lease."""
+        while self.lease is not None and not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            self.lease.renew_if_due()
+
     def _keep(self) -> None:
-        """Until it is ended: renew the lease, and keep the logs of pods that end."""
+        """Until it is ended: keep the logs of pods that end."""
         last_kept = False
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             try:
@@ -228,14 +254,12 @@ class Running:
                     if view.phase is None and view.name not in self._told:
                         self._told.add(view.name)
                         self.progress(f"replica {view.name} answers no more: {view.why}", None, None)
-                if self.lease is not None:
-                    self.lease.renew_if_due()
-                if not last_kept and self._seconds_left() <= _SECONDS_BEFORE_END:
-                    last_kept = True
-                    for view in views:
-                        self.logs.keep_now(view.name)
-            except KubernetesError:
-                continue  # whoever uses it is told by `places`
+                near = self._seconds_left() <= _SECONDS_BEFORE_END
+                if near and not last_kept:
+                    self.logs.keep_all(views)
+                last_kept = near
+            except Exception:  # noqa: S112 - whoever uses it is told by `places`, and a line that cannot be shown is no reason
+                continue
 
     def _seconds_left(self) -> float:
         for job in self.watched.objects("jobs"):
@@ -249,8 +273,10 @@ class Running:
         """Pod and GPU seconds, from the node's taking a pod in to its end, or now."""
         seconds = 0.0
         now = self.api.now()
-        for pod in self._pods.values():
+        for name, pod in list(self._pods.items()):
             begun = started(pod)
             if begun is not None:
-                seconds += max(0.0, ((ended(pod) or now) - begun).total_seconds())
-        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
+                over = ended(pod) or self._gone_at.get(name) or now
+                seconds += max(0.0, (over - begun).total_seconds())
+        taken = {"podSeconds": round(seconds, 1)}
+        return {**taken, "gpuSeconds": round(seconds * self.gpus, 1)} if self.gpus else taken
