@@ -163,22 +163,15 @@ class KubernetesApi:
             raise
         return True
 
-    def log(
-        self, pod: str, *, previous: bool = False, tail_lines: int | None = None, most: int = 16 << 20
-    ) -> str:
-        """The output of a pod's first container; empty where it has none (any more).
+    def log(self, pod: str, container: str, most: int = 16 << 20) -> str:
+        """The output of a pod's container; empty where it has none (any more).
 
         Args:
             pod: Its name.
-            previous: Of the container before it was restarted.
-            tail_lines: The last lines only.
+            container: The container's.
             most: Bytes at most.
         """
-        query = {"limitBytes": str(most)}
-        if previous:
-            query["previous"] = "true"
-        if tail_lines is not None:
-            query["tailLines"] = str(tail_lines)
+        query = {"container": container, "limitBytes": str(most)}
         try:
             path = self._path("pods", pod) + "/log"
             response = self._request("GET", path, query, wait=_SECONDS_FOR_LOG, patience=_SECONDS_FOR_LOG)

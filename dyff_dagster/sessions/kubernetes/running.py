@@ -212,7 +212,7 @@ class Running:
                 reason="Expired",
             )
         if reason is not None:
-            views = [view for view in self._views() if view.crashed]
+            views = [view for view in self._views() if view.phase is None]
             last = views[-1] if views else None
             log = self.logs.keep_now(last.name, again=False) if last is not None else None
             why = (
