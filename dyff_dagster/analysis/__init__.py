@@ -13,14 +13,18 @@ from dyff_dagster.analysis.errors import (
     FunctionFailed,
     IncompleteRows,
     NotebookFailed,
+    OutOfMemory,
     UnknownKeyword,
     WrongRow,
 )
 from dyff_dagster.analysis.html import PAGE_FORMAT
+from dyff_dagster.analysis.limits import Limits
+from dyff_dagster.analysis.own_code import OWN_CODE, own_code_digest, uses_own_code
 from dyff_dagster.analysis.run import run
 from dyff_dagster.analysis.statistics import Estimate
 
 __all__ = [
+    "OWN_CODE",
     "PAGE_FORMAT",
     "AnalysisContext",
     "AnalysisError",
@@ -28,8 +32,12 @@ __all__ = [
     "Estimate",
     "FunctionFailed",
     "IncompleteRows",
+    "Limits",
     "NotebookFailed",
+    "OutOfMemory",
     "UnknownKeyword",
     "WrongRow",
+    "own_code_digest",
     "run",
+    "uses_own_code",
 ]

@@ -116,6 +116,7 @@ class Outcome:
         ename: Class of the exception that the method's code raised, or None.
         cell: Number of the notebook's cell that raised it.
         where: Place in a module that raised it, ``scoring.py:31``.
+        killed: Whether its kernel was ended by SIGKILL.
     """
 
     rows: int | None = None
@@ -123,6 +124,7 @@ class Outcome:
     ename: str | None = None
     cell: int | None = None
     where: str = ""
+    killed: bool = False
 
     @property
     def succeeded(self) -> bool:

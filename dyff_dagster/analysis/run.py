@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import sysconfig
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +11,13 @@ from typing import Any
 
 import yaml
 
+from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
-from dyff_dagster.analysis.context import CONFIG_FILE, STORAGE_ROOT
-from dyff_dagster.analysis.errors import (
-    AnalysisError,
-    AnalysisTimeout,
-    FunctionFailed,
-    IncompleteRows,
-    NotebookFailed,
-)
+from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
 from dyff_dagster.analysis.html import Origin, Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.limits import Limits
+from dyff_dagster.analysis.own_code import OWN_CODE, own_version
 from dyff_dagster.analysis.preconditions import check_analysis
 from dyff_dagster.analysis.records import (
     FIGURE,
@@ -38,8 +30,9 @@ from dyff_dagster.analysis.reports import commit_report
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
 from dyff_dagster.analysis.untouched import Untouched
-from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
+from dyff_dagster.processes import tail
 from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.interchange import full_form
 from dyff_dagster.schema.parquet import DatasetPathError, open_dataset
 from dyff_dagster.schema.platform import (
     Measurement,
@@ -64,8 +57,7 @@ from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tr
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
-POLL = 0.1
-"""Seconds between two looks at a running analysis."""
+NO_LIMITS = Limits()
 
 
 def run(
@@ -75,7 +67,7 @@ def run(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
-    timeout: float | None = None,
+    limits: Limits = NO_LIMITS,
     progress: Progress = no_progress,
     run_id: str = "",
 ) -> Commit:
@@ -92,7 +84,7 @@ def run(
             the scope names and the method does not read; a SafetyCase's page shows them.
         input_paths: By entity id, the local directory of each input's committed version.
         modules: By module id, the local directory of each of the method's modules.
-        timeout: Seconds after which it is ended; None: never.
+        limits: How long it may take and how much memory it may hold.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
 
@@ -100,6 +92,7 @@ def run(
         NotebookFailed: A cell raised an exception, or the kernel died.
         FunctionFailed: The function raised an exception.
         AnalysisTimeout: It took too long.
+        OutOfMemory: It held too much memory.
         InputsChanged: The method wrote to an input or to a module.
         IncompleteRows: Rows are missing, doubled or of no row of the input.
         AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
@@ -124,7 +117,12 @@ def run(
             {item.entity: input_paths[item.entity] for item in entity.inputs}.items(), modules.items()
         )
         try:
-            outcome = _work(job, _environment(job), log, timeout, progress)
+            try:
+                outcome = work(job, log, limits, progress)
+            except AnalysisError:
+                # However it ended: what others read must not stay changed in silence.
+                untouched.check(entity.id)
+                raise
             untouched.check(entity.id)
         except BaseException:
             _show_tail(log)
@@ -135,7 +133,7 @@ def run(
         where = str(store.working(entity.id) / LOG)
         if not outcome.succeeded:
             _show_tail(log)
-            raise _failure(entity, job, outcome, store, where)
+            raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
         refuse_links(entity.id, draft.path)
         if report is not None:
             return commit_report(report, draft, inputs, input_paths, run_id)
@@ -174,10 +172,10 @@ def _prepare(
         **{item.entity: input_paths[item.entity] for item in entity.inputs},
     }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
-    # The reference reads no other form than a spec with the id in it.
-    spec = json.loads(entity.model_dump_json())
-    fields = ("scope", "arguments", "inputs", "method")
-    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields}}}
+    # The reference reads no other form than a spec with the id in it, and finds the method's scores there.
+    spec = full_form(entity)
+    fields = ("scope", "arguments", "inputs", "method", "data")
+    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields if name in spec}}}
     job.config.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=True), "utf-8")
     return job
 
@@ -203,6 +201,8 @@ def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
         )
         if name
     ]
+    if OWN_CODE in inputs.extras:
+        origins.append(Origin("Code of the package", "dyff-dagster", own_version(), inputs.extras[OWN_CODE]))
     origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
     return Page(
         title=entity.name,
@@ -214,88 +214,8 @@ def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
     )
 
 
-def _environment(job: Job) -> dict[str, str]:
-    package = Path(__file__).resolve().parents[2]
-    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
-    # A source tree that is not installed must be found all the same; site-packages must not come first.
-    search = [str(job.root / module) for module in job.modules] + (
-        [] if package in installed else [str(package)]
-    )
-    jupyter = job.scratch / "jupyter"
-    own = {
-        STORAGE_ROOT: str(job.root),
-        CONFIG_FILE: str(job.config),
-        "PYTHONPATH": os.pathsep.join(search),
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        # A version in the store is never written to, not even with compiled files.
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCE_DATE_EPOCH": "315532800",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline" if job.notebook is not None else "Agg",
-        "MATPLOTLIBRC": str(_matplotlib_settings(job)),
-        # Jupyter's and IPython's own files, so that nothing in the home directory changes a result.
-        "JUPYTER_PATH": str(jupyter),
-        "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
-        "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
-        "IPYTHONDIR": str(jupyter / "ipython"),
-    }
-    return clean_environment(own)
-
-
-def _matplotlib_settings(job: Job) -> Path:
-    path = job.scratch / "matplotlibrc"
-    # Without a salt the ids in an SVG are random.
-    path.write_text("svg.hashsalt: dyff-dagster\n", "utf-8")
-    return path
-
-
-def _work(job: Job, env: Mapping[str, str], log: Path, timeout: float | None, progress: Progress) -> Outcome:
-    command = [sys.executable, "-X", "faulthandler", "-m", "dyff_dagster.analysis.worker", str(job.path)]
-    end = None if timeout is None else time.monotonic() + timeout
-    told = 0
-    with start_guarded(command, cwd=job.scratch, env=env, stdout=log, stderr=log) as process:
-        status = None
-        while status is None:
-            status = _status(process)
-            told = _pass_on(job.progress, told, progress)
-            if status is None and end is not None and timeout is not None and time.monotonic() >= end:
-                raise AnalysisTimeout(job.analysis_id, timeout, str(log))
-    outcome = Outcome.read(job.outcome)
-    if outcome is None:
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return Outcome(error=f"{job.analysis_id}: its process ended with {how} before it was done")
-    return outcome
-
-
-def _status(process: GuardedProcess) -> int | None:
-    try:
-        return process.wait(POLL)
-    except TimeoutError:
-        return None
-
-
-def _pass_on(path: Path, start: int, progress: Progress) -> int:
-    """Report the lines from byte ``start`` on, and return where the next one begins."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read()
-    except FileNotFoundError:
-        return start
-    whole = text[: text.rfind(b"\n") + 1]
-    for line in whole.splitlines():
-        # The method can write there too.
-        try:
-            message, done, total = json.loads(line)
-        except (ValueError, TypeError, RecursionError):
-            continue
-        if isinstance(message, str) and all(count is None or type(count) is int for count in (done, total)):
-            progress(message, done, total)
-    return start + len(whole)
-
-
 def _failure(
-    entity: Measurement | SafetyCase, job: Job, outcome: Outcome, store: Store, log: str
+    entity: Measurement | SafetyCase, job: Job, outcome: Outcome, store: Store, log: str, hint: str
 ) -> AnalysisError:
     if outcome.ename is None:
         error = outcome.error or "it failed"
@@ -305,12 +225,12 @@ def _failure(
         implementation = entity.method.implementation
         function = implementation.pythonFunction or implementation.pythonRubric
         name = function.fullyQualifiedName if function else ""
-        return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log)
+        return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log, hint)
     kept = ""
     if job.executed.exists():
         store.put_working(entity.id, FAILED_NOTEBOOK, job.executed.read_bytes())
         kept = str(store.working(entity.id) / FAILED_NOTEBOOK)
-    return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log)
+    return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log, hint)
 
 
 def _show_tail(log: Path) -> None:

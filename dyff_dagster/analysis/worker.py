@@ -26,6 +26,7 @@ _SHOWN = 300
 
 def main(arguments: list[str]) -> int:
     """Do the job whose file is the one argument; 0 where it succeeded, else 1."""
+    _go_first()
     job = Job.read(Path(arguments[0]))
     try:
         outcome = _run_notebook(job) if job.notebook is not None else _run_function(job)
@@ -37,6 +38,12 @@ def main(arguments: list[str]) -> int:
         outcome = Outcome(error=f"the analysis could not be run ({type(error).__name__})")
     outcome.write(job.outcome)
     return 0 if outcome.succeeded else 1
+
+
+def _go_first() -> None:
+    """Where the machine's memory runs out it is this process that goes, and not Dagster's (proc(5): oom_score_adj)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def _run_function(job: Job) -> Outcome:
@@ -97,7 +104,7 @@ def _run_notebook(job: Job) -> Outcome:
         print(f"{job.notebook}, cell {error.cell}: {error.ename}: {error.evalue[:_SHOWN]}", file=sys.stderr)
         if job.executed.exists():
             keep_notebook(job.executed, job.executed, replacements)
-        return Outcome(ename=error.ename, cell=error.cell)
+        return Outcome(ename=error.ename, cell=error.cell, killed=error.killed)
     report("writing the page", None, None)
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
     if not job.measurement:

@@ -17,6 +17,7 @@ from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
 from dyff_dagster.schema.prices import parse_prices
+from dyff_dagster.schema.resources import QuantityError, quantity_value
 from dyff_dagster.store.revisions import RECORDED
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -77,6 +78,24 @@ def _number(value: str) -> str | None:
     return None if good else "must be a number, 0 or more"
 
 
+def _more_than_nothing(value: str) -> str | None:
+    good = _number(value) is None and float(value) > 0
+    return None if good else "must be a number of seconds, more than 0"
+
+
+def _memory(value: str) -> str | None:
+    try:
+        amount = quantity_value(value)
+    except QuantityError as error:
+        return str(error)
+    if amount >= LEAST_MEMORY:
+        return None
+    return (
+        f"means {amount:.4g} bytes, and an analysis takes more before it has read a row; "
+        "write 128Mi or more, as in 2Gi"
+    )
+
+
 def _classes(value: str) -> str | None:
     for word in (word.strip() for word in value.split(",")):
         numbered = word.partition("-")[0] == "status"
@@ -125,7 +144,12 @@ def _parsed(value: str) -> object:
         return None
 
 
+LEAST_MEMORY = 128 * 1024**2
+"""Bytes. Less is a slip: a function alone takes some 90 MB before it reads a row, a notebook 200."""
+
 _SCORED = ("Measurement", "SafetyCase", "Audit")
+_LIMITED = ("Measurement", "SafetyCase", "Report", "Method")
+"""Analyses, and what states limits for all of its own."""
 
 _RULES: dict[str, _Rule] = {
     "automation": _Rule(None, _automation),
@@ -141,13 +165,17 @@ _RULES: dict[str, _Rule] = {
     "reuse": _Rule(("Evaluation",), _one_of("true", "false")),
     "max-requests": _Rule(("Evaluation",), _whole_number),
     "max-cost": _Rule(("Evaluation",), _number),
-    "max-seconds": _Rule(("Evaluation",), _number),
+    "max-seconds": _Rule(("Evaluation", *_LIMITED), _number),
+    "max-memory": _Rule(_LIMITED, _memory),
     "headers": _Rule(("InferenceService",), _headers),
     "prices": _Rule(("InferenceService",), _reads(parse_prices)),
     "answer-rules": _Rule(("InferenceService",), _reads(parse_answer_rules)),
     "isolation": _Rule(("Measurement", "SafetyCase"), _one_of("process", "pod")),
 }
 
+
+_FOR_A_KIND: dict[tuple[str, str], Checker] = {("max-seconds", kind): _more_than_nothing for kind in _LIMITED}
+"""Checkers by annotation and kind that go before the rule's own: no analysis comes to anything in no time."""
 
 _WITHOUT_EFFECT = frozenset({"automation"})
 """Annotations that are checked and kept and that nothing in this release acts on."""
@@ -227,7 +255,8 @@ def _wrong(kind: str, name: str, value: str) -> str | None:
         return f"there is no annotation '{PREFIX}{name}'; {suggestion(name, _RULES)}"
     if rule.kinds is not None and kind not in rule.kinds:
         return f"'{PREFIX}{name}' belongs on {', '.join(rule.kinds)}; this is of kind {kind}"
-    return None if rule.check is None else rule.check(value)
+    check = _FOR_A_KIND.get((name, kind), rule.check)
+    return None if check is None else check(value)
 
 
 def check_withheld(entry: Entry, dataset: Dataset, findings: Findings) -> None:

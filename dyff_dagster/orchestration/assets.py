@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -27,6 +27,7 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import DyffEntity, Evaluation
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
+from dyff_dagster.sessions.kubernetes import StepPods
 from dyff_dagster.store import Commit, EntityBusy
 
 _WATCH = "dyff-dagster-parent"
@@ -40,7 +41,10 @@ class ComputeConfig(dg.Config):
 
 
 def build_assets(
-    catalog: Catalog, translator: DyffTranslator, keys: ResourceKeys | None = None
+    catalog: Catalog,
+    translator: DyffTranslator,
+    keys: ResourceKeys | None = None,
+    steps: StepPods | None = None,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for every entity, in the catalog's order.
 
@@ -48,17 +52,22 @@ def build_assets(
         catalog: The entities.
         translator: How they look.
         keys: What their resources are called.
+        steps: What the administrator says of the pods that steps run in.
     """
-    keys = keys or ResourceKeys()
+    keys, steps = keys or ResourceKeys(), steps or StepPods()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for entity in catalog.entities.values():
-        spec = translator.get_asset_spec(DyffTranslatorData(entity=entity, catalog=catalog))
-        assets.append(spec if is_declared_only(entity) else _computed(catalog, entity, spec, keys))
+        data = DyffTranslatorData(entity=entity, catalog=catalog, steps=steps)
+        spec = translator.get_asset_spec(data)
+        if is_declared_only(entity):
+            assets.append(spec)
+        else:
+            assets.append(_computed(catalog, entity, spec, keys, translator.get_op_tags(data)))
     return assets
 
 
 def _computed(
-    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys
+    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys, op_tags: Mapping[str, Any]
 ) -> dg.AssetsDefinition:
     checks = EntityChecks.of(catalog, entity, spec.key)
 
@@ -68,6 +77,7 @@ def _computed(
         check_specs=checks.specs(),
         can_subset=bool(checks.specs()),  # so that checks can be run alone; there is one asset in it
         required_resource_keys={keys.storage, keys.sessions},
+        op_tags=op_tags,
     )
     def compute(
         context: dg.AssetExecutionContext, config: ComputeConfig

@@ -13,6 +13,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.assets import build_assets
 from dyff_dagster.orchestration.console import console_logger, name_steps
+from dyff_dagster.orchestration.executors import executor_named
 from dyff_dagster.orchestration.names import asset_key, op_name
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys, shared
 from dyff_dagster.orchestration.selection import is_declared_only
@@ -53,7 +54,7 @@ def build_definitions(
     keys = ResourceKeys(prefix=resource_prefix)
     sessions = sessions or DyffSessions()
     return dg.Definitions(
-        assets=build_assets(catalog, translator or DyffTranslator(), keys),
+        assets=build_assets(catalog, translator or DyffTranslator(), keys, sessions.step_pods()),
         resources={
             keys.storage: shared(storage or DyffStorage()),
             keys.sessions: shared(sessions),
@@ -82,7 +83,7 @@ def definitions_from_environment(base: Path, environment: Mapping[str, str] = os
             load_catalog(base, environment),
             storage=DyffStorage.from_environment(base, environment),
             sessions=DyffSessions.from_environment(environment, base),
-            executor=_executor(environment.get("DYFF_EXECUTOR") or "multiprocess"),
+            executor=executor_named(environment.get("DYFF_EXECUTOR") or "multiprocess"),
         )
     except DyffError as error:
         if _is_command_that_ends_here(sys.argv):
@@ -110,19 +111,3 @@ def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Cat
             "name a directory or file of manifests, or a module with `catalog`"
         )
     return Catalog.load(path if path.exists() else named)
-
-
-def _executor(name: str) -> dg.ExecutorDefinition | None:
-    if name == "in_process":
-        return dg.in_process_executor
-    if name == "multiprocess":
-        return dg.multi_or_in_process_executor
-    if name == "k8s":
-        try:
-            from dagster_k8s import k8s_job_executor
-        except ImportError as error:
-            raise DyffError(
-                "DYFF_EXECUTOR is k8s and dagster-k8s is not installed: install dyff-dagster[kubernetes]"
-            ) from error
-        return k8s_job_executor
-    raise DyffError(f"DYFF_EXECUTOR is {name!r}: it must be in_process, multiprocess or k8s")

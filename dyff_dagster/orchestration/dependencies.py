@@ -97,9 +97,14 @@ class Dependencies:
             extras["service"] = self.service_digest(self.service_of(self.entity))
         if isinstance(self.entity, Measurement | SafetyCase):
             extras.update(self._scope_versions(self.entity))
+            modules = [self.upstream(module) for module in self.entity.method.modules]
+            if analysis.uses_own_code(self.entity.method, modules):
+                extras[analysis.OWN_CODE] = analysis.own_code_digest()
         if isinstance(self.entity, Report):
             answered = self.catalog.get_as(self.entity.evaluation, Evaluation)
             extras[f"scope:{answered.dataset}"] = self.asked(answered).data_version
+            # Its columns are summed up by this package, whatever its rubric is.
+            extras[analysis.OWN_CODE] = analysis.own_code_digest()
         if isinstance(self.entity, SafetyCase):
             extras["page"] = analysis.PAGE_FORMAT
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)

@@ -15,7 +15,7 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.store import Store, local_path
 
 if TYPE_CHECKING:
-    from dyff_dagster.sessions.kubernetes import Cluster
+    from dyff_dagster.sessions.kubernetes import Cluster, KubernetesSettings, StepPods
 
 _Resource = TypeVar("_Resource", bound=dg.ConfigurableResource[Any])
 
@@ -156,7 +156,22 @@ class DyffSessions(dg.ConfigurableResource[None]):
             return None
         if self.backend != "kubernetes":
             raise DyffError(f"the sessions' backend is {self.backend!r}: it must be local or kubernetes")
-        from dyff_dagster.sessions.kubernetes import Cluster, KubernetesSettings
+        from dyff_dagster.sessions.kubernetes import Cluster
 
-        path = Path(self.base) / self.kubernetes if self.kubernetes else None
-        return Cluster(KubernetesSettings.load(path), local_path(store.root) if store.local else Path())
+        return Cluster(self._settings(), local_path(store.root) if store.local else Path())
+
+    def step_pods(self) -> StepPods | None:
+        """What the settings say of the pods that steps run in; None where there is no file of them.
+
+        Read while definitions are loaded. (A name that is only known in a run is not looked at.)
+
+        Raises:
+            KubernetesError: The file of settings cannot be read, or says something that cannot be.
+        """
+        named = self.kubernetes and not isinstance(self.kubernetes, dg.EnvVar)
+        return self._settings().steps if named else None
+
+    def _settings(self) -> KubernetesSettings:
+        from dyff_dagster.sessions.kubernetes import KubernetesSettings
+
+        return KubernetesSettings.load(Path(self.base) / self.kubernetes if self.kubernetes else None)

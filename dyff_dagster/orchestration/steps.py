@@ -144,6 +144,7 @@ class Step(Dependencies):
                 inputs=inputs,
                 input_paths={item.entity: self.path_of(item.entity) for item in entity.inputs},
                 modules={module: self.path_of(module) for module in entity.method.modules},
+                limits=analysis.Limits.of(entity, self.catalog.entities.get(entity.method.id)),
                 progress=self.progress,
                 run_id=self.run_id,
             )
@@ -195,6 +196,7 @@ class Step(Dependencies):
                 answered.dataset: self.local(self.asked(answered)),
             },
             modules={module: self.path_of(module) for module in entity.modules},
+            limits=analysis.Limits.of(entity),
             progress=self.progress,
             run_id=self.run_id,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -12,6 +12,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
 from dyff_dagster.orchestration.selection import ancestors_with_ops
+from dyff_dagster.orchestration.step_pods import TAG, step_pod
 from dyff_dagster.schema.canonical import spec_digest
 from dyff_dagster.schema.platform import (
     Audit,
@@ -28,6 +29,7 @@ from dyff_dagster.schema.platform import (
     Report,
     SafetyCase,
 )
+from dyff_dagster.sessions.kubernetes import StepPods
 
 _KIND = re.compile(r"[^a-z0-9_]")
 
@@ -39,10 +41,12 @@ class DyffTranslatorData:
     Attributes:
         entity: The entity to translate.
         catalog: The whole catalog, so that references resolve.
+        steps: What the administrator says of the pods that steps run in.
     """
 
     entity: DyffEntity
     catalog: Catalog
+    steps: StepPods = field(default_factory=StepPods)
 
 
 class DyffTranslator:
@@ -106,6 +110,10 @@ class DyffTranslator:
             if (value := data.catalog.annotation(entity.id, annotation)) is not None:
                 metadata[f"dyff/{annotation}"] = value
         return metadata
+
+    def get_op_tags(self, data: DyffTranslatorData) -> Mapping[str, Any]:
+        """Tags of the op that computes the entity: for ``k8s_job_executor``, what its step's pod is like."""
+        return {TAG: step_pod(data.entity, data.steps)}
 
 
 def kinds_of(entity: DyffEntity) -> set[str]:

@@ -33,6 +33,7 @@ STEERING = frozenset(
         "isolation",
         "max-cost",
         "max-failed-rows",
+        "max-memory",
         "max-requests",
         "max-seconds",
         "prices",

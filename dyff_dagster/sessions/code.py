@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from modulefinder import ModuleFinder
@@ -21,28 +22,32 @@ def code_files(args: Sequence[str], directory: Path) -> dict[str, Path]:
     """
     directory = directory.resolve()
     found: dict[str, Path] = {}
-    for path, search in _named(args, directory):
-        found[_name(path, directory)] = path
-        if path.suffix == ".py":
-            for module in _imported(path, search):
-                found[_name(module, directory)] = module
+    for path, search, shown in _named(args, directory):
+        for file in [path, *(_imported(path, search) if path.suffix == ".py" else ())]:
+            found[_name(shown / file.relative_to(search), directory)] = file
     return dict(sorted(found.items()))
 
 
-def _named(args: Sequence[str], directory: Path) -> Iterator[tuple[Path, Path]]:
-    """Each file on the command line, with the directory that its imports are looked for in."""
+def _named(args: Sequence[str], directory: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Each file on the command line, where its imports are looked for, and what that directory is called.
+
+    The latter two differ where a script is a symbolic link, as all files are that a ConfigMap is mounted as: Python
+    imports from where the link leads to, whose name is another one after each change.
+    """
     tokens = [token for argument in args for token in _split(argument)]
     for before, token in zip(["", *tokens], tokens, strict=False):
         if before == "-m":
             base = directory / Path(*token.split("."))
             for path in (base.with_suffix(".py"), base / "__main__.py"):
                 if path.is_file():
-                    yield path, directory
+                    yield path, directory, directory
             continue
         try:
             path = directory / token
             if path.is_file():
-                yield path.resolve(), path.resolve().parent
+                real = path.resolve()
+                called = Path(os.path.normpath(path))
+                yield real, real.parent, called.parent if called.name == real.name else real.parent
         except (OSError, ValueError):  # longer than a name may be, or with a NUL byte
             continue
 
@@ -62,7 +67,7 @@ def _imported(script: Path, search: Path) -> list[Path]:
         return []  # it cannot be run either
     # A module that was found, not run: not the type that the name suggests.
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
-    return [Path(file).resolve() for file in files if file]
+    return [Path(file) for file in files if file]
 
 
 def _name(path: Path, directory: Path) -> str:

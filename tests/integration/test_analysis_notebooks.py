@@ -12,7 +12,7 @@ import nbformat
 import pyarrow.parquet as pq
 import pytest
 
-from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, NotebookFailed
+from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, Limits, NotebookFailed
 from dyff_dagster.store import Commit
 from tests.integration.analysis_support import BY_NOTEBOOK, Bench
 
@@ -245,7 +245,7 @@ def test_a_notebook_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.notebook("import time; time.sleep(600)")
     with pytest.raises(AnalysisTimeout, match="ended after 3 seconds"):
-        bench.run(bench.safety_case(), timeout=3)
+        bench.run(bench.safety_case(), limits=Limits(seconds=3))
     assert bench.store.current("case") is None
     assert list(Path(bench.store.working("case") / "drafts").iterdir()) == []
 

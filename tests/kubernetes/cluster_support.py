@@ -106,8 +106,9 @@ class Small:
     def code(self) -> Path:
         """A directory with the program in it, as of a service's manifest."""
         directory = self.directory / "code"
-        directory.mkdir(exist_ok=True)
-        shutil.copy(PROGRAM, directory / "serve.py")
+        if not (directory / "serve.py").exists():  # not written anew while another thread reads it
+            directory.mkdir()
+            shutil.copy(PROGRAM, directory / "serve.py")
         return directory
 
     def logs(self, entity_id: str) -> Path:

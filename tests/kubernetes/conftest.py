@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,8 +65,8 @@ def raw_api(cluster_client: Any) -> RawApi:
     return RawApi(cluster_client)
 
 
-@pytest.fixture
-def namespace(cluster_client: Any, raw_api: RawApi) -> Iterator[str]:
+@contextmanager
+def own_namespace(cluster_client: Any, raw_api: RawApi) -> Iterator[str]:
     """A namespace of its own, in which nothing of ours may be left at the end."""
     name = f"dyff-test-{uuid.uuid4().hex[:10]}"
     raw_api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -78,6 +79,13 @@ def namespace(cluster_client: Any, raw_api: RawApi) -> Iterator[str]:
         assert left == [], f"left in {name}"
     finally:
         raw_api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def namespace(cluster_client: Any, raw_api: RawApi) -> Iterator[str]:
+    """A namespace of the test's own, in which nothing of ours may be left at the end."""
+    with own_namespace(cluster_client, raw_api) as name:
+        yield name
 
 
 @pytest.fixture

@@ -45,7 +45,12 @@ def main() -> None:
     if asked.never_listen:
         signal.pause()
     print(f"listening, and {len(held)} MiB are held", flush=True)
-    http.server.ThreadingHTTPServer((asked.host, asked.port), handler(asked)).serve_forever()
+    Server((asked.host, asked.port), handler(asked)).serve_forever()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A probe that only connects is nothing to write of."""
 
 
 def handler(asked: argparse.Namespace) -> type[http.server.BaseHTTPRequestHandler]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,7 @@ import pytest
 
 from dyff_dagster.analysis import AnalysisError
 from dyff_dagster.analysis.html import Page, render_notebook, render_page
-from dyff_dagster.analysis.kernels import kernel_of
+from dyff_dagster.analysis.kernels import OWN_KERNEL, choose_kernel
 from dyff_dagster.analysis.reproducible import reproducible
 from dyff_dagster.analysis.sanitizing import sanitize
 
@@ -185,15 +186,33 @@ def test_random_ids_and_times_are_gone() -> None:
     assert cleaned.cells[0].execution_count == 1
 
 
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for kernels where Jupyter looks, with one of Python called ``laboratory``."""
+    place = tmp_path / "jupyter"
+    for name in ("laboratory", "python3"):
+        directory = place / "kernels" / name
+        directory.mkdir(parents=True)
+        spec = {"argv": ["python", "{connection_file}"], "display_name": name, "language": "python"}
+        (directory / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(place))
+    return place
+
+
 @pytest.mark.parametrize(
     ("metadata", "kernel"),
     [
-        ({}, None),
-        ({"kernelspec": {"name": "conda-env-x", "language": "python"}}, None),
-        ({"kernelspec": {"name": "x"}, "language_info": {"name": "python"}}, None),
+        ({}, OWN_KERNEL),
+        ({"kernelspec": {"name": "conda-env-x", "language": "python"}}, OWN_KERNEL),
+        ({"kernelspec": {"name": "x"}, "language_info": {"name": "python"}}, OWN_KERNEL),
+        ({"kernelspec": {"name": "python3", "language": "python"}}, OWN_KERNEL),
+        ({"kernelspec": {"language": "R"}}, OWN_KERNEL),
+        ({"kernelspec": {"name": "laboratory", "language": "python"}}, "laboratory"),
         ({"kernelspec": {"name": "ir", "language": "R"}}, "ir"),
         ({"kernelspec": {"name": "julia-1.10"}, "language_info": {"name": "julia"}}, "julia-1.10"),
     ],
 )
-def test_only_another_language_brings_its_own_kernel(metadata: dict[str, object], kernel: str | None) -> None:
-    assert kernel_of({"metadata": metadata}) == kernel
+def test_another_language_and_an_installed_kernel_that_is_named_are_taken(
+    installed: Path, metadata: dict[str, object], kernel: str
+) -> None:
+    assert choose_kernel({"metadata": metadata}, installed) == kernel

@@ -56,3 +56,33 @@ def test_what_names_no_file_is_passed_over(directory: Path, args: list[str]) -> 
 def test_a_script_that_is_no_python_counts_alone(directory: Path) -> None:
     (directory / "broken.py").write_text("def (")
     assert list(code_files(["python", "broken.py"], directory)) == ["broken.py"]
+
+
+@pytest.mark.parametrize("line", [["python", "serve.py"], ["python", "-m", "serve"]])
+def test_files_of_a_mounted_configmap_keep_their_names_when_it_changes(
+    tmp_path: Path, line: list[str]
+) -> None:
+    def mount(version: str) -> dict[str, bytes]:
+        """The kubelet writes a new directory and turns a link to it."""
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "serve.py").write_text("import near\n")
+        (tmp_path / version / "near.py").write_text("")
+        (tmp_path / "new").symlink_to(version)
+        (tmp_path / "new").rename(tmp_path / "..data")
+        return {name: path.read_bytes() for name, path in code_files(line, tmp_path).items()}
+
+    for name in ("serve.py", "near.py"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    first = mount("..2026_01_01")
+    assert list(first) == ["near.py", "serve.py"]
+    assert mount("..2026_01_02") == first
+
+
+def test_a_script_that_is_a_link_counts_with_what_lies_beside_its_target(directory: Path) -> None:
+    (directory / "shared").mkdir()
+    (directory / "shared" / "serve.py").write_text("import beside\n")
+    (directory / "shared" / "beside.py").write_text("")
+    (directory / "serve.py").symlink_to("shared/serve.py")
+    (directory / "other.py").symlink_to("shared/serve.py")
+    assert list(code_files(["python", "serve.py"], directory)) == ["beside.py", "serve.py"]
+    assert list(code_files(["python", "other.py"], directory)) == ["shared/beside.py", "shared/serve.py"]

@@ -6,7 +6,7 @@ from dyff_dagster.sessions.kubernetes.cluster import Cluster
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.listing import ClusterSession
 from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner
-from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
+from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings, StepPods
 
 __all__ = [
     "ApiError",
@@ -16,4 +16,5 @@ __all__ = [
     "KubernetesSettings",
     "ModelFiles",
     "Owner",
+    "StepPods",
 ]

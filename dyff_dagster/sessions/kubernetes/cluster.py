@@ -376,7 +376,7 @@ class Cluster:
             patience=self.settings.lease,
             progress=progress,
         )
-        return running, Start(self.api, plan, watched, lease, keeper, progress)
+        return running, Start(self.api, plan, watched, lease, keeper, progress, adopted=made.adopted)
 
 
 def _with_token(headers: Mapping[str, str], token: str | None) -> dict[str, str]:

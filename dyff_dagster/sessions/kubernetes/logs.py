@@ -24,6 +24,9 @@ class LogKeeper:
     Args:
         api: The cluster.
         directory: Where they go; it is made if need be.
+
+    Attributes:
+        latest: The log that was kept last, if any was.
     """
 
     def __init__(self, api: KubernetesApi, directory: Path) -> None:
@@ -31,6 +34,8 @@ class LogKeeper:
         self._directory = directory
         self._kept: set[str] = set()
         self._tries: Counter[str] = Counter()
+        self._refused = ""
+        self.latest: Path | None = None
         self._lock = threading.Lock()
 
     def path(self, pod: str) -> Path:
@@ -56,14 +61,18 @@ class LogKeeper:
         if pod in self._kept and not again:
             return path
         # A log that cannot be had or written is no reason for another failure.
-        with suppress(ApiError, OSError):
+        try:
             text = self._api.log(pod)
-            with self._lock:
-                if text:
-                    self._directory.mkdir(parents=True, exist_ok=True)
-                    path.touch(mode=0o600)
-                    path.write_text(text, "utf-8")
-                return path if path.exists() else None
+        except ApiError as error:
+            self._refused = str(error)
+            return None
+        with suppress(OSError), self._lock:
+            if text:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+                path.write_text(text, "utf-8")
+                self.latest = path
+            return path if path.exists() else None
         return None
 
     def keep_all(self, views: Sequence[View]) -> None:
@@ -71,6 +80,13 @@ class LogKeeper:
         if views:
             with ThreadPoolExecutor(_AT_ONCE) as threads:
                 list(threads.map(lambda view: self.keep_now(view.name, again=False), views))
+
+    def where(self, pod: str) -> str:
+        """Where a pod's log lies, as a clause; or that there is none, and why."""
+        path = self.path(pod)
+        if path.exists():
+            return f"its log is {path}"
+        return f"its log cannot be had ({self._refused})" if self._refused else "it wrote nothing"
 
     def sign(self, pod: str) -> str:
         """What is known by a pattern in a pod's log, in our own words."""

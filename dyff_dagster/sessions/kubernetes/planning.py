@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from dyff_dagster.sessions.kubernetes.tokens import INSTANCE_KEY
 
 MOST_BYTES = 700_000
 """Of files that travel with a session: a ConfigMap holds 1 MiB, in base64."""
+_IDENTITY = ".dyff-instance"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ class Sessions:
         """What tells this storage root from others whose sessions run in the same namespace."""
         storage = self.settings.storage
         where = (
-            f"{platform.node()}:{self.store_root}" if storage is None else f"{storage.claim}/{storage.path}"
+            f"{_identity(self.store_root)}:{self.store_root}"
+            if storage is None
+            else f"{storage.claim}/{storage.path}"
         )
         key = os.environ.get(INSTANCE_KEY, "")
         return hashlib.sha256(f"{where}\n{key}".encode()).hexdigest()
@@ -185,6 +188,30 @@ def deadline_of(expires: datetime | None, now: datetime, settings: KubernetesSet
             reason="Expired",
         )
     return deadline
+
+
+def _identity(store_root: Path) -> str:
+    """What tells a storage root from all others: a random text in it, written when it is first asked for.
+
+    A machine's name would not do: in a cluster, that of each step's pod is another, and a session that one step
+    started must be found by the next.
+    """
+    if store_root == Path():
+        return ""  # an object store, on which this release computes nothing
+    path = store_root / _IDENTITY
+    while True:
+        try:
+            return path.read_text("utf-8")
+        except FileNotFoundError:
+            store_root.mkdir(parents=True, exist_ok=True)
+            own = path.with_name(f"{_IDENTITY}.{secrets.token_hex(8)}")
+            own.write_text(secrets.token_hex(16), "utf-8")
+            try:
+                path.hardlink_to(own)  # of two at once one succeeds, and nobody sees half of it
+            except FileExistsError:
+                continue
+            finally:
+                own.unlink()
 
 
 def _memory(service: InferenceServiceSpec) -> str | None:

@@ -91,6 +91,7 @@ def provision(
     first = seconds
     if expires is not None:
         first = max(1, min(seconds, int((expires - api.now()).total_seconds())))
+    _must_be_able_to_end(api, plan)
     body = manifests.job(plan, first, text, uuid.uuid4().hex)
     made: Object | None = None
     adopted = False
@@ -99,12 +100,30 @@ def provision(
         token = token_for(made["metadata"]["uid"]) if token_for is not None else None
         _children(api, plan, made, token, adopted)
         armed = _arm(api, plan, made, seconds, expires, adopted)
-    except BaseException:
+    except BaseException as error:
         if not (adopted and shared):
             # What cannot be completed must not stay, and spends nothing that anybody has asked for.
             _quietly_delete(api, body, made)
+        if isinstance(error, ApiError):
+            raise _of(plan, error) from None
         raise
     return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
+
+
+def _must_be_able_to_end(api: KubernetesApi, plan: SessionPlan) -> None:
+    """Refuse to start what could not be ended before its lease is over."""
+    try:
+        may = api.may("delete", "jobs")
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise _of(plan, error) from None
+        return  # nobody tells
+    if not may:
+        raise KubernetesError(
+            f"{plan.entity_id}: its session could not be ended once it has answered: we may not delete jobs in the "
+            f"namespace {api.namespace}: add the verb delete on jobs to our Role (docs/kubernetes.md has all of it)",
+            session_id=plan.entity_id,
+        )
 
 
 def _job(api: KubernetesApi, plan: SessionPlan, body: Object, progress: Progress) -> tuple[Object, bool]:

@@ -183,7 +183,7 @@ def _standalone(asked: _Request) -> Container:
         line[0] = "python3"  # every image that has Python has it under this name
     files = {}
     for name, path in code_files(tokens, asked.directory).items():
-        if not path.is_relative_to(asked.directory.resolve()):
+        if not path.resolve().is_relative_to(asked.directory.resolve()):
             raise KubernetesError(
                 f"{asked.owner}: the code of service '{asked.service.name}' includes {name}, which is not below its "
                 "manifest's directory: move it there, or build an image with it",

@@ -57,7 +57,8 @@ class ClusterReplica:
             why = view.why if view is not None and view.why else "it was removed"
             log = self.running.logs.path(self.name)
             raise KubernetesError(
-                f"{self.running.owner}: replica {self.name} answers no more: {why}; its log is {log}",
+                f"{self.running.owner}: replica {self.name} answers no more: {why}; "
+                f"{self.running.logs.where(self.name)}",
                 session_id=self.running.owner,
                 log=log if log.exists() else None,
             )
@@ -161,8 +162,9 @@ class Running:
             with suppress(KubernetesError):
                 self.logs.keep_all(self._views())
             self.api.delete("jobs", self.name, uid=self.uid)
-            if not self._gone(self.grace + _SECONDS_TO_END):
-                notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
+            with suppress(ApiError):
+                if not self._gone(self.grace + _SECONDS_TO_END):
+                    notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
         except KubernetesError as error:
             notes["left"] = f"{self.name} could not be ended and ends with its lease: {error}"
         finally:
@@ -217,10 +219,14 @@ class Running:
         if reason is not None:
             views = [view for view in self._views() if view.crashed]
             last = views[-1] if views else None
-            why = f"the last one, {last.name}: {last.why}" if last is not None else "and nothing says why"
             log = self.logs.keep_now(last.name, again=False) if last is not None else None
+            why = (
+                f"the last one, {last.name}: {last.why}; {self.logs.where(last.name)}"
+                if last is not None
+                else "and nothing says why"
+            )
             raise KubernetesError(
-                f"{self.owner}: the pods of session {self.name} ended again and again ({why}); its log is {log}",
+                f"{self.owner}: the pods of session {self.name} ended again and again ({why})",
                 session_id=self.owner,
                 log=log,
             )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dyff_dagster.schema.platform import Quantity
+from dyff_dagster.schema.platform import Entities, Quantity
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 
 Seconds = Annotated[int, Field(gt=0)]
@@ -68,6 +68,40 @@ class Timeouts(_Strict):
     ready: Seconds = Field(default=1500, description="Until the service answers, its model loaded")
 
 
+class StepResources(_Strict):
+    """What the pod of a step asks for."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+
+
+class StepPods(_Strict):
+    """The pods that steps run in, where Dagster's ``k8s_job_executor`` makes them."""
+
+    serviceAccount: str | None = Field(
+        default=None, description="Of steps that ask nothing of the cluster; default the run launcher's"
+    )
+    sessionsServiceAccount: str | None = Field(
+        default=None, description="Of steps that start or use sessions; default `serviceAccount`"
+    )
+    resources: dict[str, StepResources] = Field(
+        default_factory=dict,
+        description="By kind of entity, such as Evaluation; default what the platform reckons with",
+    )
+    grace: Annotated[int, Field(ge=0)] = Field(
+        default=60,
+        description="Between SIGTERM and SIGKILL: in it a step ends its session and keeps its logs",
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _are_kinds(cls, resources: dict[str, StepResources]) -> dict[str, StepResources]:
+        for kind in resources:
+            if kind not in {entity.value for entity in Entities}:
+                raise ValueError(f"{kind} is no kind of entity; write one as in Evaluation: {{cpu: 500m}}")
+        return resources
+
+
 class KubernetesSettings(_Strict):
     """How sessions run on a cluster."""
 
@@ -112,6 +146,7 @@ class KubernetesSettings(_Strict):
         default=3, description="Of containers that were never ready, after which a start is given up"
     )
     timeouts: Timeouts = Timeouts()
+    steps: StepPods = StepPods()
 
     @model_validator(mode="after")
     def _lease_outlasts(self) -> Self:
@@ -173,8 +208,11 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         "storage": StorageVolume,
         "spot": SpotNodes,
         "accelerators": AcceleratorProfile,
+        "steps": StepPods,
     }
     model: type[BaseModel] = KubernetesSettings
-    if len(location) > 1:
+    if location[:2] == ("steps", "resources"):
+        model = StepResources
+    elif len(location) > 1:
         model = of.get(str(location[0]), KubernetesSettings)
     return list(model.model_fields)

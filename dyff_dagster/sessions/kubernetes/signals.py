@@ -29,6 +29,8 @@ _TAKEN_AWAY = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Pre
 _CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError", "ContainerCannotStart"})
 _HOPELESS = _CANNOT_RUN | {"OOMKilled"}
 """Ends that a second try would come to as well."""
+_UNPREPARED = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
+_MISSING = re.compile(r'\b(?:secret|configmap|persistentvolumeclaim) "[^"]+" not found', re.IGNORECASE)
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _LOG_SIGNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -121,12 +123,12 @@ def look(pod: Object, memory: str = "") -> View:
     if reason in _NEVER:
         return View(name, "pull", f"its image cannot be pulled ({reason}: {message})", fatal=True)
     if reason in _PULLS:
-        fatal = bool(_PERMANENT.search(waiting.get("message", "")))
+        fatal = bool(_PERMANENT.search(_without_image(waiting.get("message", ""), pod)))
         return View(name, "pull", f"its image cannot be pulled ({reason}: {message})", fatal=fatal)
     if reason in _CONFIG:
         return View(name, "pull", f"its container cannot be made ({reason}: {message})", misconfigured=True)
     if "running" not in state:
-        return View(name, "pull", "its image is pulled and its volumes are mounted")
+        return View(name, "pull", "its image is still being pulled, or its volumes mounted")
     if conditions.get("Ready", {}).get("status") == "True":
         return View(name, "serving", ip=ip, was_ready=True)
     return View(name, "ready", "its service has started and does not answer yet", ip=ip)
@@ -151,6 +153,16 @@ def _ending(status: Object, ended: Object | None, disruption: Object | None, mem
     if ended.get("reason") in _CANNOT_RUN:
         return f"its command cannot be run ({_short(ended.get('message', ''))}): correct runner.args"
     return f"it ended with exit code {ended.get('exitCode')}"
+
+
+def _without_image(message: str, pod: Object) -> str:
+    """A message without what it quotes, and without the image's name: that may be ``denied/not-found``."""
+    message = re.sub(r'"[^"]*"', "", message)
+    for container in pod["spec"].get("containers") or ():
+        image = str(container.get("image", ""))
+        for said in (image, image.partition("@")[0], image.rpartition(":")[0]):
+            message = message.replace(said, "") if said else message
+    return message
 
 
 def sign_in_log(text: str) -> str:
@@ -184,6 +196,20 @@ def refusal(events: Sequence[Object]) -> tuple[str, bool] | None:
             message = str(event.get("message", ""))
             return _short(message), "exceeded quota" in message
     return None
+
+
+def unprepared(events: Sequence[Object]) -> tuple[str, bool] | None:
+    """Why a pod that has a node does not get to pull its image, and whether something that it names is missing.
+
+    None where another thing has happened since: before Kubernetes 1.21 a pod is there before what it mounts.
+    """
+    latest = max(
+        events, key=lambda event: (_moment(event), event.get("reason") not in _UNPREPARED), default=None
+    )
+    if latest is None or latest.get("reason") not in _UNPREPARED:
+        return None
+    message = str(latest.get("message", ""))
+    return f"{latest['reason']}: {_short(message)}", bool(_MISSING.search(message))
 
 
 def _moment(event: Object) -> str:

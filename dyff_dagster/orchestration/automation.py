@@ -1,0 +1,110 @@
+"""What starts by itself: the conditions behind ``dyff-dagster/automation``, and the sensor that looks at them.
+
+Nothing starts unasked: without the annotation an entity is ``manual``, and where none has another value there is no
+sensor. Sessions never start by themselves, whatever they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.selection import is_declared_only
+from dyff_dagster.schema.platform import DyffEntity, InferenceSession
+
+MANUAL, EAGER = "manual", "eager"
+SENSOR = "automation"
+"""Name of the sensor, after the prefix."""
+
+_C: Any = dg.AutomationCondition
+
+
+def automation_of(entity: DyffEntity, catalog: Catalog) -> str:
+    """What an entity asks for: ``manual``, ``eager`` or a cron line."""
+    if is_declared_only(entity) or isinstance(entity, InferenceSession):
+        return MANUAL
+    return (catalog.annotation(entity.id, "automation") or MANUAL).strip()
+
+
+def condition_of(entity: DyffEntity, catalog: Catalog) -> dg.AutomationCondition[Any] | None:
+    """The condition of an entity's asset, or None where it is started by hand."""
+    said = automation_of(entity, catalog)
+    if said == MANUAL:
+        return None
+    return eager() if said == EAGER else on_cron(said)
+
+
+def _may_run() -> dg.AutomationCondition[Any]:
+    """Everything upstream is there, whole, and not just being made; and this is not running already."""
+    condition: dg.AutomationCondition[Any] = (
+        ~_C.any_deps_missing().with_label("UnsatisfiedDependency")
+        & ~_C.any_deps_match(_C.execution_failed()).with_label("FailedDependency")
+        & ~_C.any_deps_in_progress().with_label("a dependency is being computed")
+        & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
+        & ~_C.in_progress().with_label("it is being computed")
+    )
+    return condition
+
+
+def eager() -> dg.AutomationCondition[Any]:
+    """Compute what is missing as soon as everything upstream is there, and again what has changed.
+
+    A change is another spec, other code, or other content upstream: an upstream asset that was computed again and came
+    out the same is none. After a failure it is tried once more when something has changed since, and not before.
+    """
+    # Three "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
+    # operators right below it, and two of the same shape would take each other's memory for their own.
+    done = _C.newly_requested() | _C.newly_updated() | _C.initial_evaluation()
+    content = _C.any_deps_match(_C.data_version_changed()).since(done)
+    spec = _C.code_version_changed().since(done)
+    wanted = (
+        _C.missing().with_label("it was never computed")
+        | content.with_label("the content of a dependency changed since it was computed")
+        | spec.with_label("its spec changed since it was computed")
+        | _C.execution_failed().with_label("its last run failed")
+    )
+    mended = (_C.any_deps_updated() | _C.code_version_changed()).since(
+        _C.newly_requested() | _C.execution_failed().newly_true()
+    )
+    retried = (~_C.execution_failed() | mended).with_label("it did not fail, or something was mended since")
+    condition: dg.AutomationCondition[Any] = (wanted & retried & _may_run()).with_label("eager")
+    return condition
+
+
+def on_cron(line: str) -> dg.AutomationCondition[Any]:
+    """Compute once after each tick of a cron line (in UTC), when everything upstream is there.
+
+    What is then found unchanged is taken over and costs nothing.
+    """
+    due = _C.cron_tick_passed(line).since_last_handled().with_label(f"the schedule {line} (UTC) is due")
+    condition: dg.AutomationCondition[Any] = (due & _may_run()).with_label(f"on schedule {line}")
+    return condition
+
+
+def build_automation_sensor(
+    catalog: Catalog, specs: Sequence[dg.AssetSpec], prefix: str, interval: int = 30
+) -> dg.AutomationConditionSensorDefinition | None:
+    """The sensor that evaluates the conditions; None where nothing asks for it.
+
+    Whoever writes ``automation`` into a manifest has asked for it, so that it runs from the start; it is turned off in
+    Dagster's UI.
+
+    Args:
+        catalog: The entities.
+        specs: Their assets.
+        prefix: Begins its name.
+        interval: Seconds between two looks.
+    """
+    keys = [spec.key for spec in specs if spec.automation_condition is not None]
+    if not keys:
+        return None
+    return dg.AutomationConditionSensorDefinition(
+        name=f"{prefix}_{SENSOR}",
+        target=dg.AssetSelection.assets(*keys),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=interval,
+        description="Starts what dyff-dagster/automation asks for.",
+    )

@@ -1,0 +1,173 @@
+"""What starts by itself: the conditions behind ``dyff-dagster/automation``, tick by tick on a real instance."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dyff_dagster.orchestration.automation import eager, on_cron
+
+
+class Chain:
+    """Three assets, each made of the one before, whose contents and failures a test decides."""
+
+    def __init__(self, instance: dg.DagsterInstance, condition: dg.AutomationCondition[Any]) -> None:
+        self.instance = instance
+        self.condition = condition
+        self.failing: set[str] = set()
+        self.content = {"a": "1", "b": "1", "c": "1"}
+        self.code = {"a": "1", "b": "1", "c": "1"}
+        self.blocked: set[str] = set()
+        self.cursor: Any = None
+        self.now = datetime.datetime(2030, 1, 1, 11, 59, tzinfo=datetime.UTC)
+
+    def definitions(self) -> dg.Definitions:
+        return dg.Definitions(assets=[self._asset("a", []), self._asset("b", ["a"]), self._asset("c", ["b"])])
+
+    def _asset(self, name: str, deps: list[str]) -> dg.AssetsDefinition:
+        spec = dg.AssetSpec(
+            name, deps=deps, automation_condition=self.condition, code_version=self.code[name]
+        )
+
+        @dg.multi_asset(
+            name=f"op_{name}",
+            specs=[spec],
+            check_specs=[dg.AssetCheckSpec("whole", asset=name, blocking=True)],
+        )
+        def compute() -> Iterator[Any]:
+            if name in self.failing:
+                raise dg.Failure("it was told to", allow_retries=False)
+            yield dg.MaterializeResult(
+                asset_key=name,
+                data_version=dg.DataVersion(self.content[name]),
+                check_results=[dg.AssetCheckResult(check_name="whole", passed=name not in self.blocked)],
+            )
+
+        return compute
+
+    def run(self, *names: str) -> None:
+        job = self.definitions().resolve_implicit_global_asset_job_def()
+        keys = [dg.AssetKey(name) for name in names]
+        job.execute_in_process(instance=self.instance, asset_selection=keys, raise_on_error=False)
+
+    def tick(self, minutes: int = 1) -> list[str]:
+        """What one look of the sensor asks for, which is then run."""
+        self.now += datetime.timedelta(minutes=minutes)
+        result = dg.evaluate_automation_conditions(
+            self.definitions(), self.instance, cursor=self.cursor, evaluation_time=self.now
+        )
+        self.cursor = result.cursor
+        asked = [name for name in "abc" if result.get_num_requested(dg.AssetKey(name))]
+        if asked:
+            self.run(*asked)
+        return asked
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def chain(instance: dg.DagsterInstance) -> Chain:
+    return Chain(instance, eager())
+
+
+def settle(chain: Chain) -> None:
+    while chain.tick():
+        pass
+
+
+def test_what_was_never_computed_starts_once_and_in_order(chain: Chain) -> None:
+    assert chain.tick() == ["a", "b", "c"]
+    assert [chain.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_new_content_goes_down_as_far_as_it_changes_something(chain: Chain) -> None:
+    settle(chain)
+    chain.content["a"] = "2"
+    chain.run("a")
+    assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+    chain.content.update(a="3", b="2")
+    chain.run("a")
+    assert [chain.tick() for _ in range(3)] == [["b"], ["c"], []]
+
+
+def test_the_same_content_once_more_starts_nothing(chain: Chain) -> None:
+    settle(chain)
+    chain.run("a")
+    assert [chain.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_another_spec_is_computed_anew(chain: Chain) -> None:
+    settle(chain)
+    chain.code["b"] = "2"
+    assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+
+
+def test_a_failure_is_not_tried_again_and_again(chain: Chain) -> None:
+    chain.failing.add("b")
+    assert chain.tick() == ["a", "b", "c"]
+    assert [chain.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_a_failure_is_tried_once_more_after_its_code_was_mended(chain: Chain) -> None:
+    chain.failing.add("b")
+    settle(chain)
+    chain.code["b"] = "2"
+    assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+    chain.failing.clear()
+    chain.code["b"] = "3"
+    assert [chain.tick() for _ in range(3)] == [["b"], ["c"], []]
+
+
+def test_a_failure_is_tried_once_more_after_what_it_is_made_of_was_computed_again(chain: Chain) -> None:
+    settle(chain)
+    chain.failing.add("b")
+    chain.content["a"] = "2"
+    chain.run("a")
+    assert [chain.tick() for _ in range(2)] == [["b"], []]
+    chain.failing.clear()
+    chain.run("a")
+    assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+
+
+def test_nothing_starts_behind_a_failed_blocking_check(chain: Chain) -> None:
+    settle(chain)
+    chain.content["a"] = "2"
+    chain.blocked.add("a")
+    chain.run("a")
+    assert [chain.tick() for _ in range(2)] == [[], []]
+    chain.blocked.clear()
+    chain.run("a")
+    assert chain.tick() == ["b"]
+
+
+def test_a_schedule_starts_once_a_tick_and_not_before(instance: dg.DagsterInstance) -> None:
+    chain = Chain(instance, on_cron("0 12 * * *"))
+    assert chain.tick(minutes=0) == []
+    assert chain.tick(minutes=2) == ["a", "b", "c"]
+    assert chain.tick(minutes=2) == []
+    assert chain.tick(minutes=60 * 24) == ["a", "b", "c"]
+
+
+def test_the_conditions_keep_apart_what_they_remember() -> None:
+    """Dagster names such nodes after the operators right below them, and equal names would share one memory."""
+
+    def walk(condition: dg.AutomationCondition[Any]) -> Iterator[dg.AutomationCondition[Any]]:
+        yield condition
+        for child in condition.children:
+            yield from walk(child)
+
+    kept = [node for node in walk(eager()) if type(node).__name__ in ("SinceCondition", "NewlyTrueCondition")]
+    names = {
+        node.get_node_unique_id(parent_unique_id=None, index=None, target_key=dg.AssetKey("x"))
+        for node in kept
+    }
+    assert len(kept) >= 3
+    assert len(names) == len(kept)
