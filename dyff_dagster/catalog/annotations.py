@@ -156,6 +156,7 @@ _RULES: dict[str, _Rule] = {
     "checks": _Rule(_SCORED, _checks),
     "blocking": _Rule(_SCORED, _one_of("true", "false")),
     "files": _Rule(("Dataset", "Module", "Model", "DataSource"), _nonempty),
+    "allow-pickle": _Rule(("Model",), _one_of("true", "false")),
     "withhold": _Rule(("Dataset",), None),
     "from": _Rule(("Dataset",), _nonempty),
     "ingest": _Rule(("Dataset",), _nonempty),
