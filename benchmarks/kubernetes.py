@@ -78,9 +78,7 @@ class Bench:
             runner=InferenceServiceRunner(
                 kind=InferenceServiceRunnerKind.STANDALONE, args=["python", "serve.py"], resources=resources
             ),
-            interface=InferenceInterface(
-                endpoint="ask", outputSchema=DataSchema(arrowSchema="")
-            ),
+            interface=InferenceInterface(endpoint="ask", outputSchema=DataSchema(arrowSchema="")),
         )
         return InferenceSessionSpec(inferenceService=service)
 
