@@ -49,8 +49,8 @@ def running_job(api: KubernetesApi, name: str, entity: InferenceSession, service
         )
     if job["metadata"]["annotations"].get(SERVICE_DIGEST) != service_digest:
         raise KubernetesError(
-            f"{entity.id}: the session runs service '{entity.inferenceService.name}' as it was when it started, and its "
-            f"spec, code or model has changed since: {_AGAIN}",
+            f"{entity.id}: the session runs service '{entity.inferenceService.name}' as it was when it started, and "
+            f"its spec, code or model has changed since: {_AGAIN}",
             session_id=entity.id,
         )
     return job
