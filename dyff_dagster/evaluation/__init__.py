@@ -1,7 +1,7 @@
 """Dataset × session → answers: every row answered exactly once in every replication, or a clear failure.
 
-:func:`run` is the one way in, and :func:`count_missing` says what it would ask. Answers are written as they come, in small
-durable parts, and what a killed run has left there is not asked again.
+:func:`run` is the one way in, and :func:`count_missing` says what it would ask. Answers are written as they come, in
+small durable parts, and what a killed run has left there is not asked again.
 """
 
 from __future__ import annotations
