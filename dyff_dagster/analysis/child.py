@@ -110,9 +110,10 @@ def environment(job: Job) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
         "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
         "IPYTHONDIR": str(jupyter / "ipython"),
-        # Temporary files go when the analysis has gone.
-        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
     }
+    if can_confine():
+        # It may not write to the machine's own; elsewhere that one stays, because paths of sockets must be short.
+        own.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
     env = clean_environment(own)
     cache = _cache(env)
     if cache is not None:
