@@ -206,14 +206,19 @@ def test_a_scope_that_names_a_service_whose_answers_were_not_read_meets_nothing(
         "interface: {endpoint: answer, outputSchema: {arrow: {y: int64!}}}\n---\n"
         "{kind: Evaluation, id: tripled, account: acme, dataset: rows, "
         "inferenceSession: {inferenceService: tripler}}\n---\n"
-        "kind: Measurement\nid: borrowed\naccount: acme\nmethod: judge\n"
-        "scope: {evaluation: tripled, inferenceService: tripler, dataset: rows}\n"
-        "inputs: [{keyword: rows, entity: rows}, {keyword: answers, entity: doubled}]\n---\n"
         "{kind: AuditProcedure, id: other, account: acme, name: O, "
         "requirements: [{dataset: rows, rubric: small_functions.judge}]}\n---\n"
         "{kind: Audit, id: other-audit, account: acme, auditProcedure: other, inferenceService: tripler}\n",
     )
-    (candidates,) = place.catalog().candidates("other-audit")
+    # A person's manifest that says so is refused; what other tools wrote may say it.
+    borrowed = json.loads(place.catalog().get("judged").model_dump_json())
+    scope = {"evaluation": "tripled", "inferenceService": "tripler", "dataset": "rows"}
+    place.add("borrowed.json", json.dumps({**borrowed, "id": "borrowed", "scope": scope}))
+    catalog = place.catalog()
+    assert [warning.field for warning in catalog.warnings if warning.entity_id == "borrowed"] == [
+        "scope.inferenceService"
+    ]
+    (candidates,) = catalog.candidates("other-audit")
     assert candidates.results == ()
 
 
