@@ -36,7 +36,7 @@ demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit a
 	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`,ignore:Parameter `include_sources`' \
 	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
 	@$(BIN)/dyff-dagster status
-	@echo "Open the page with '$(VENV)/bin/dyff-dagster open wdbc-safety-case', or 'make ui' for Dagster's own."
+	@echo "Open one with '$(VENV)/bin/dyff-dagster open wdbc-audit', or 'make ui' for Dagster's own."
 
 ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
 	@trap 'kill 0' EXIT; \

@@ -150,6 +150,18 @@ def test_an_audit_without_thresholds_says_so_and_comes_to_no_verdict(place: Plac
     assert 'class="dyff-conclusion dyff-open"' in page_of(commit)
 
 
+def test_the_image_that_a_service_is_run_from_is_told_with_its_digest(place: Place) -> None:
+    image = f"{{host: registry.example.org, name: team/doubler, digest: 'sha256:{'9' * 64}', tag: v1}}"
+    place.edit("audit.yaml", "runner: {kind: standalone, ", f"runner: {{kind: standalone, image: {image}, ")
+    place.compute_all("audited")
+    page = page_of(place.compute("audited"))
+    assert "<code>registry.example.org/team/doubler</code> · v1" in page
+    assert f'<code class="hash">{"9" * 64}</code>' in page
+    scores = place.store.current("scores")
+    assert scores is not None
+    assert scores.inputs["extras"]["image:doubler"] == f"registry.example.org/team/doubler@sha256:{'9' * 64}"
+
+
 def test_how_results_were_made_makes_no_audit_out_of_date(place: Place) -> None:
     first = place.compute("audited")
     results = [place.store.current(name) for name in ("scores", "judged")]
