@@ -102,6 +102,15 @@ class StepPods(_Strict):
         return resources
 
 
+class ImageBuilds(_Strict):
+    """Images of services that have a builder."""
+
+    repository: str | None = Field(
+        default=None,
+        description="Where they are pushed to, and nodes pull them from, as in registry.example.org/audits",
+    )
+
+
 class KubernetesSettings(_Strict):
     """How sessions run on a cluster."""
 
@@ -147,6 +156,7 @@ class KubernetesSettings(_Strict):
     )
     timeouts: Timeouts = Timeouts()
     steps: StepPods = StepPods()
+    build: ImageBuilds = ImageBuilds()
 
     @model_validator(mode="after")
     def _lease_outlasts(self) -> Self:
@@ -209,6 +219,7 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         "spot": SpotNodes,
         "accelerators": AcceleratorProfile,
         "steps": StepPods,
+        "build": ImageBuilds,
     }
     model: type[BaseModel] = KubernetesSettings
     if location[:2] == ("steps", "resources"):
