@@ -32,7 +32,7 @@ def by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_the_settings_load_as_they_are() -> None:
     settings = KubernetesSettings.load(SETTINGS)
     assert settings.namespace == "dyff-sessions"
-    assert settings.steps.sessionsServiceAccount == "dyff-sessions"
+    assert settings.steps.sessionsServiceAccount == "dyff-session-steps"
     assert (settings.lease, settings.maxLifetime) == (
         KubernetesSettings().lease,
         KubernetesSettings().maxLifetime,
