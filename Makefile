@@ -12,10 +12,10 @@ UI_PORT ?= 3000
 export DAGSTER_DISABLE_TELEMETRY ?= yes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test bench pictures lint format clean
+.PHONY: help install demo ui test test-kubernetes test-long bench pictures lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed ## make the virtual environment
 
@@ -41,10 +41,16 @@ demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit a
 ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
 	@trap 'kill 0' EXIT; \
 	$(BIN)/dyff-dagster serve-pages --port $(PAGES_PORT) & \
-	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
+	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) DYFF_WEBSERVER_URL=http://127.0.0.1:$(UI_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
 
 test: $(VENV)/.installed ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/kubernetes
+
+test-kubernetes: $(VENV)/.installed ## run those that need a cluster, on that of KUBECONFIG (TESTS="-k quota": some of them)
+	$(BIN)/python -m pytest tests/kubernetes $(TESTS)
+
+test-long: $(VENV)/.installed ## the same, with what takes an hour
+	DYFF_TEST_LONG=1 $(BIN)/python -m pytest --timeout=7200 tests/kubernetes $(TESTS)
 
 bench: $(VENV)/.installed ## measure what docs/benchmarks.md claims (BENCH=--write puts the figures there)
 	@failed=0; for file in benchmarks/*.py; do name=$$(basename $$file .py); \

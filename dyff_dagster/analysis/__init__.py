@@ -6,6 +6,7 @@ to report; :mod:`dyff_dagster.analysis.statistics` has the estimates with interv
 
 from __future__ import annotations
 
+from dyff_dagster.analysis.child import work
 from dyff_dagster.analysis.context import AnalysisContext
 from dyff_dagster.analysis.errors import (
     AnalysisError,
@@ -13,14 +14,18 @@ from dyff_dagster.analysis.errors import (
     FunctionFailed,
     IncompleteRows,
     NotebookFailed,
+    OutOfMemory,
     UnknownKeyword,
     WrongRow,
 )
 from dyff_dagster.analysis.html import PAGE_FORMAT
-from dyff_dagster.analysis.run import run
+from dyff_dagster.analysis.limits import Limits
+from dyff_dagster.analysis.own_code import OWN_CODE, own_code_digest, uses_own_code
+from dyff_dagster.analysis.run import Worker, run
 from dyff_dagster.analysis.statistics import Estimate
 
 __all__ = [
+    "OWN_CODE",
     "PAGE_FORMAT",
     "AnalysisContext",
     "AnalysisError",
@@ -28,8 +33,14 @@ __all__ = [
     "Estimate",
     "FunctionFailed",
     "IncompleteRows",
+    "Limits",
     "NotebookFailed",
+    "OutOfMemory",
     "UnknownKeyword",
+    "Worker",
     "WrongRow",
+    "own_code_digest",
     "run",
+    "uses_own_code",
+    "work",
 ]

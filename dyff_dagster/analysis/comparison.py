@@ -25,11 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.metrics.texts import Normalization
@@ -41,6 +40,9 @@ from dyff_dagster.analysis.statistics.observations import check_level
 from dyff_dagster.analysis.statistics.power import detectable_paired_difference
 from dyff_dagster.analysis.statistics.proportions import share_of_items
 from dyff_dagster.analysis.statistics.significance import PairedTest, compare_items
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 SCORES = pa.schema(
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.resources import shown_bytes
 from dyff_dagster.store import Completeness
 
 
@@ -52,18 +53,28 @@ class NotebookFailed(AnalysisError):
         ename: Class of the exception; ``DeadKernel`` where the kernel died.
         kept: Where the notebook lies as far as it came, or an empty string.
         log: Where the log lies.
+        hint: What may be the reason and what would be right, or an empty string.
     """
 
     def __init__(
-        self, analysis_id: str, notebook: str, cell: int | None, ename: str, kept: str, log: str
+        self,
+        analysis_id: str,
+        notebook: str,
+        cell: int | None,
+        ename: str,
+        kept: str,
+        log: str,
+        hint: str = "",
     ) -> None:
         self.notebook = notebook
         self.cell = cell
         self.ename = ename
         self.kept = kept
         self.log = log
+        self.hint = hint
         where = f"cell {cell}" if cell is not None else "no cell had started"
         what = "its kernel died" if ename == "DeadKernel" else f"it raised {ename}"
+        what += f" ({hint})" if hint else ""
         seen = f"; see it as far as it came in {kept}" if kept else ""
         super().__init__(
             f"{analysis_id}: notebook {notebook} failed ({where}): {what}{seen}; the log is {log}"
@@ -78,14 +89,18 @@ class FunctionFailed(AnalysisError):
         ename: Class of the exception.
         where: ``file.py:31``, the last place in the method's own code, or an empty string.
         log: Where the log with the traceback lies.
+        hint: What may be the reason and what would be right, or an empty string.
     """
 
-    def __init__(self, analysis_id: str, function: str, ename: str, where: str, log: str) -> None:
+    def __init__(
+        self, analysis_id: str, function: str, ename: str, where: str, log: str, hint: str = ""
+    ) -> None:
         self.function = function
         self.ename = ename
         self.where = where
         self.log = log
-        at = f" at {where}" if where else ""
+        self.hint = hint
+        at = (f" at {where}" if where else "") + (f" ({hint})" if hint else "")
         super().__init__(f"{analysis_id}: function {function} raised {ename}{at}; the traceback is in {log}")
 
 
@@ -107,19 +122,38 @@ class InputsChanged(AnalysisError):
 
 
 class AnalysisTimeout(AnalysisError):
-    """An analysis took longer than it was given, and was ended.
+    """An analysis took longer than it may, and was ended.
 
     Attributes:
         seconds: What it was given.
         log: Where the log lies.
     """
 
-    def __init__(self, analysis_id: str, seconds: float, log: str) -> None:
+    def __init__(self, analysis_id: str, seconds: float, remedy: str, log: str) -> None:
         self.seconds = seconds
         self.log = log
         super().__init__(
-            f"{analysis_id}: ended after {seconds:g} seconds, the time it was given; "
-            f"give it more, or see in {log} what held it up"
+            f"{analysis_id}: ended after {seconds:.10g} seconds, the time it was given: "
+            f"{remedy}, or see in {log} what held it up"
+        )
+
+
+class OutOfMemory(AnalysisError):
+    """The processes of an analysis held more memory together than they may, and were killed.
+
+    Attributes:
+        held: Bytes that they held when that was seen.
+        limit: Bytes that they may hold.
+        log: Where the log lies.
+    """
+
+    def __init__(self, analysis_id: str, held: int, limit: int, remedy: str, log: str) -> None:
+        self.held = held
+        self.limit = limit
+        self.log = log
+        super().__init__(
+            f"{analysis_id}: killed when it held {shown_bytes(held)} of memory, and it may hold {shown_bytes(limit)}: "
+            f"{remedy}, or let it hold less at once; the log is {log}"
         )
 
 

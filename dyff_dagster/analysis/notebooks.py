@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dyff_dagster.analysis.errors import AnalysisError
-from dyff_dagster.analysis.kernels import install_kernel, kernel_of
+from dyff_dagster.analysis.kernels import choose_kernel, noting_ends
 from dyff_dagster.analysis.records import write_output
 from dyff_dagster.analysis.reproducible import reproducible
 from dyff_dagster.store.errors import StoreError
@@ -33,12 +35,14 @@ class CellFailed(Exception):
         cell: Its number from 1, or None where none had started.
         ename: The exception's class; ``DeadKernel`` where the kernel died.
         evalue: The exception's message, which may hold anything; for the log only.
+        killed: Whether its kernel was ended by SIGKILL.
     """
 
-    def __init__(self, cell: int | None, ename: str, evalue: str = "") -> None:
+    def __init__(self, cell: int | None, ename: str, evalue: str = "", killed: bool = False) -> None:
         self.cell = cell
         self.ename = ename
         self.evalue = evalue
+        self.killed = killed
         super().__init__(ename)
 
 
@@ -81,8 +85,9 @@ def execute_notebook(
     output: Path,
     scratch: Path,
     progress: Callable[[str, int | None, int | None], None],
+    meanwhile: Callable[[], None] | None = None,
 ) -> Path:
-    """Execute a notebook on this interpreter's kernel, in a copy of its module, and return where it lay.
+    """Execute a notebook on its kernel, in a copy of its module, and return where it lay.
 
     Args:
         module: Directory of its module; it is not written to.
@@ -90,6 +95,7 @@ def execute_notebook(
         output: Where the executed notebook goes, also when it fails.
         scratch: A directory for the copy and for Jupyter's own files.
         progress: Called as cells start.
+        meanwhile: What this process can do, in a thread, while the kernel starts and works.
 
     Raises:
         CellFailed: A cell failed.
@@ -110,7 +116,8 @@ def execute_notebook(
             entry = Path(directory, name)
             if not entry.is_symlink():
                 entry.chmod(entry.stat().st_mode | 0o200)
-    kernel = kernel_of(notebook) or install_kernel(scratch / "jupyter")
+    kernel = choose_kernel(notebook, scratch / "jupyter")
+    ends: list[int | None] = []
     total = len(notebook.cells)
     started: list[int] = []
 
@@ -118,6 +125,9 @@ def execute_notebook(
         started.append(cell_index + 1)
         progress("notebook cells", cell_index, total)
 
+    if meanwhile is not None:
+        # Not before papermill is loaded: two threads that load modules can get in each other's way.
+        threading.Thread(target=meanwhile, name="meanwhile", daemon=True).start()
     cwd = (work / path).parent
     for attempt in (1, 2):
         try:
@@ -129,11 +139,14 @@ def execute_notebook(
                 cwd=cwd,
                 progress_bar=False,
                 on_cell_start=cell_starts,
+                kernel_manager_class=noting_ends(ends),
             )
         except PapermillExecutionError as error:
             raise CellFailed(error.cell_index + 1, error.ename, error.evalue) from error
         except DeadKernelError as error:
-            raise CellFailed(started[-1] if started else None, "DeadKernel") from error
+            raise CellFailed(
+                started[-1] if started else None, "DeadKernel", killed=-signal.SIGKILL in ends
+            ) from error
         except NoSuchKernel as error:
             raise AnalysisError(
                 f"{path} asks for the kernel {error.name!r}, which is not installed on this machine"
@@ -143,7 +156,7 @@ def execute_notebook(
             if _DIED_EARLY not in str(error) or started:
                 raise
             if attempt == 2:
-                raise CellFailed(None, "DeadKernel") from error
+                raise CellFailed(None, "DeadKernel", killed=-signal.SIGKILL in ends) from error
             print("The kernel died while it started; it is started once more.", file=sys.stderr)
         else:
             break

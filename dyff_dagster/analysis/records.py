@@ -99,7 +99,7 @@ class ScoreRecord:
             if number is not None and not math.isfinite(number):
                 raise AnalysisError(
                     f"{part} of score {self.name!r} is not a finite number; "
-                    "where the data do not define it, say None"
+                    "where the data do not define it, say None (null in a row)"
                 )
         for lower, upper in (("low", "high"), ("minimum", "maximum"), ("worst_low", "worst_high")):
             a, b = getattr(self, lower), getattr(self, upper)
@@ -331,6 +331,7 @@ def _score(name: str, score: Mapping[str, Any], interval: Mapping[str, Any]) -> 
         asked=record.asked,
         worst_low=record.worst_low,
         worst_high=record.worst_high,
+        level=0.95 if (level := _number(name, "level", interval)) is None else level,
     )
 
 

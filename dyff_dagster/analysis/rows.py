@@ -119,7 +119,8 @@ def record_scores(
     A measurement whose schema has no fields ``score`` and ``value`` has no scores.
 
     Raises:
-        AnalysisError: A score's name is missing, doubled or unusable, or there are too many rows.
+        AnalysisError: A score's name is missing, doubled or unusable, a number is not finite (what is not defined is
+            null, never NaN), or there are too many rows.
     """
     if any(name not in schema.names for name in SCORE_FIELDS) or (directory / SCORES).exists():
         return
@@ -129,36 +130,39 @@ def record_scores(
             f"{analysis_id}: a data-set-level measurement has one row per score, and this one more than "
             f"{MOST_SCORES}; rows per instance belong into one of level Instance"
         )
-    known = ("score", "value", "low", "high", "n", *MISSING, RECIPE_FIELD)
+    known = ("score", "value", "low", "high", "n", "level", *MISSING, RECIPE_FIELD)
     names = [name for name in known if name in schema.names]
     for position, row in enumerate(dataset.to_table(columns=names).to_pylist()):
         if row["score"] is None:
             raise AnalysisError(f"{analysis_id}: the score in row {position} has no name")
-        record = ScoreRecord(
-            name=str(row["score"]),
-            value=_number(row["value"]),
-            low=_number(row.get("low")),
-            high=_number(row.get("high")),
-            n=None if row.get("n") is None else int(row["n"]),
-            asked=None if row.get("asked") is None else int(row["asked"]),
-            worst_low=_number(row.get("worst_low")),
-            worst_high=_number(row.get("worst_high")),
-            estimator=_estimator(analysis_id, str(row["score"]), row.get(RECIPE_FIELD)),
-        )
-        add_score(directory, record, analysis_id=analysis_id, method=method, scope=scope, primary=False)
+        try:
+            record = ScoreRecord(
+                name=str(row["score"]),
+                value=_number(row["value"]),
+                low=_number(row.get("low")),
+                high=_number(row.get("high")),
+                n=None if row.get("n") is None else int(row["n"]),
+                level=0.95 if row.get("level") is None else float(row["level"]),
+                asked=None if row.get("asked") is None else int(row["asked"]),
+                worst_low=_number(row.get("worst_low")),
+                worst_high=_number(row.get("worst_high")),
+                estimator=_estimator(str(row["score"]), row.get(RECIPE_FIELD)),
+            )
+            add_score(directory, record, analysis_id=analysis_id, method=method, scope=scope, primary=False)
+        except AnalysisError as error:
+            raise AnalysisError(f"{analysis_id}: {error}") from None
 
 
 def _number(value: Any) -> float | None:
-    """NaN in a nullable column means what null means there."""
-    return None if value is None or value != value else float(value)
+    return None if value is None else float(value)
 
 
-def _estimator(analysis_id: str, score: str, text: Any) -> dict[str, Any] | None:
+def _estimator(score: str, text: Any) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
         return Derivation.from_json(json.loads(text)).to_json()
     except (AnalysisError, ValueError, TypeError, RecursionError):
         raise AnalysisError(
-            f"{analysis_id}: the recipe of score {score!r} is none; take it from TracedEstimate.row, or write null"
+            f"the recipe of score {score!r} is none; take it from TracedEstimate.row, or write null"
         ) from None

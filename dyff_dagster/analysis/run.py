@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import sysconfig
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
-from dyff_dagster.analysis.context import CONFIG_FILE, STORAGE_ROOT
-from dyff_dagster.analysis.errors import (
-    AnalysisError,
-    AnalysisTimeout,
-    FunctionFailed,
-    IncompleteRows,
-    NotebookFailed,
-)
-from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
+from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.limits import Limits
+from dyff_dagster.analysis.making import MADE, Making, version_of_directory
 from dyff_dagster.analysis.preconditions import check_analysis
+from dyff_dagster.analysis.provenance import origins_of
 from dyff_dagster.analysis.records import (
     FIGURE,
     describe_scores,
@@ -38,8 +32,9 @@ from dyff_dagster.analysis.reports import commit_report
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
 from dyff_dagster.analysis.untouched import Untouched
-from dyff_dagster.processes import GuardedProcess, clean_environment, start_guarded, tail
+from dyff_dagster.processes import tail
 from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.interchange import full_form
 from dyff_dagster.schema.parquet import DatasetPathError, open_dataset
 from dyff_dagster.schema.platform import (
     Measurement,
@@ -60,12 +55,14 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.digests import refuse_links
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
-POLL = 0.1
-"""Seconds between two looks at a running analysis."""
+NO_LIMITS = Limits()
+
+Worker = Callable[[Job, Path, Limits, Progress], Outcome]
+"""Does a job and says how it ended: :func:`work`, or a :class:`~dyff_dagster.analysis.pod.PodWorker`."""
 
 
 def run(
@@ -75,9 +72,11 @@ def run(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
-    timeout: float | None = None,
+    limits: Limits = NO_LIMITS,
+    worker: Worker = work,
     progress: Progress = no_progress,
     run_id: str = "",
+    git: str = "",
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -92,14 +91,17 @@ def run(
             the scope names and the method does not read; a SafetyCase's page shows them.
         input_paths: By entity id, the local directory of each input's committed version.
         modules: By module id, the local directory of each of the method's modules.
-        timeout: Seconds after which it is ended; None: never.
+        limits: How long it may take and how much memory it may hold.
+        worker: What does the work: a process of this machine, or a pod that shares the store's volume.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
+        git: Commit of the repository that the manifests are in, for the commit and the page.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
         FunctionFailed: The function raised an exception.
         AnalysisTimeout: It took too long.
+        OutOfMemory: It held too much memory.
         InputsChanged: The method wrote to an input or to a module.
         IncompleteRows: Rows are missing, doubled or of no row of the input.
         AnalysisError: Arguments or inputs are missing or surplus, or what was made is not what was declared.
@@ -108,9 +110,16 @@ def run(
     report = entity if isinstance(entity, Report) else None
     if isinstance(entity, Report):
         entity = as_measurement(entity)
-    check_analysis(entity, input_paths, modules)
-    with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+    check_analysis(entity, input_paths, modules, here=worker is work)
+    shared = None if worker is work else local_path(store.working(entity.id))
+    with (
+        store.draft(entity.id) as draft,
+        tempfile.TemporaryDirectory(
+            prefix="dyff-analysis-", dir=shared, ignore_cleanup_errors=True
+        ) as scratch,
+    ):
+        making = Making.now(run_id, git)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -124,7 +133,12 @@ def run(
             {item.entity: input_paths[item.entity] for item in entity.inputs}.items(), modules.items()
         )
         try:
-            outcome = _work(job, _environment(job), log, timeout, progress)
+            try:
+                outcome = worker(job, log, limits, progress)
+            except AnalysisError:
+                # However it ended: what others read must not stay changed in silence.
+                untouched.check(entity.id)
+                raise
             untouched.check(entity.id)
         except BaseException:
             _show_tail(log)
@@ -135,13 +149,14 @@ def run(
         where = str(store.working(entity.id) / LOG)
         if not outcome.succeeded:
             _show_tail(log)
-            raise _failure(entity, job, outcome, store, where)
+            raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
         refuse_links(entity.id, draft.path)
+        making = replace(making, packages=outcome.packages)
         if report is not None:
-            return commit_report(report, draft, inputs, input_paths, run_id)
+            return commit_report(report, draft, inputs, input_paths, making)
         if isinstance(entity, Measurement):
-            return _commit_measurement(entity, draft, inputs, input_paths, run_id)
-        return _commit_safety_case(entity, draft, inputs, run_id)
+            return _commit_measurement(entity, draft, inputs, input_paths, making)
+        return _commit_safety_case(entity, draft, inputs, making)
 
 
 def _prepare(
@@ -151,6 +166,7 @@ def _prepare(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
+    making: Making,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -163,7 +179,7 @@ def _prepare(
         modules=tuple(modules),
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
-        page=_page(entity, inputs),
+        page=_page(entity, inputs, modules, making),
         scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
@@ -174,128 +190,30 @@ def _prepare(
         **{item.entity: input_paths[item.entity] for item in entity.inputs},
     }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
-    # The reference reads no other form than a spec with the id in it.
-    spec = json.loads(entity.model_dump_json())
-    fields = ("scope", "arguments", "inputs", "method")
-    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields}}}
+    # The reference reads no other form than a spec with the id in it, and finds the method's scores there.
+    spec = full_form(entity)
+    fields = ("scope", "arguments", "inputs", "method", "data")
+    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields if name in spec}}}
     job.config.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=True), "utf-8")
     return job
 
 
-def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
-    method, scope = entity.method, entity.scope
-    keywords: dict[str, list[str]] = {}
-    for item in entity.inputs:
-        keywords.setdefault(item.entity, []).append(item.keyword)
-    origins = [Origin("Method", method.id, method.name, inputs.spec)]
-    origins += [Origin("Module", name, "", inputs.upstream.get(name, "")) for name in method.modules]
-    origins += [
-        Origin(f"Input {', '.join(names)}", name, "", inputs.upstream.get(name, ""))
-        for name, names in keywords.items()
-    ]
-    origins += [
-        Origin(role, name, "", inputs.upstream.get(name) or inputs.extras.get(f"scope:{name}", ""))
-        for role, name in (
-            ("Dataset", scope.dataset),
-            ("Evaluation", scope.evaluation),
-            ("Inference service", scope.inferenceService),
-            ("Model", scope.model),
-        )
-        if name
-    ]
-    origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
+def _page(
+    entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path], making: Making
+) -> Page:
     return Page(
         title=entity.name,
         kind=entity.kind,
         entity_id=entity.id,
         account=entity.account,
         description=entity.description or "",
-        provenance=tuple(origins),
+        provenance=origins_of(entity, inputs, modules) if isinstance(entity, SafetyCase) else (),
+        making=making,
     )
-
-
-def _environment(job: Job) -> dict[str, str]:
-    package = Path(__file__).resolve().parents[2]
-    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
-    # A source tree that is not installed must be found all the same; site-packages must not come first.
-    search = [str(job.root / module) for module in job.modules] + (
-        [] if package in installed else [str(package)]
-    )
-    jupyter = job.scratch / "jupyter"
-    own = {
-        STORAGE_ROOT: str(job.root),
-        CONFIG_FILE: str(job.config),
-        "PYTHONPATH": os.pathsep.join(search),
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        # A version in the store is never written to, not even with compiled files.
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCE_DATE_EPOCH": "315532800",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline" if job.notebook is not None else "Agg",
-        "MATPLOTLIBRC": str(_matplotlib_settings(job)),
-        # Jupyter's and IPython's own files, so that nothing in the home directory changes a result.
-        "JUPYTER_PATH": str(jupyter),
-        "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
-        "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
-        "IPYTHONDIR": str(jupyter / "ipython"),
-    }
-    return clean_environment(own)
-
-
-def _matplotlib_settings(job: Job) -> Path:
-    path = job.scratch / "matplotlibrc"
-    # Without a salt the ids in an SVG are random.
-    path.write_text("svg.hashsalt: dyff-dagster\n", "utf-8")
-    return path
-
-
-def _work(job: Job, env: Mapping[str, str], log: Path, timeout: float | None, progress: Progress) -> Outcome:
-    command = [sys.executable, "-X", "faulthandler", "-m", "dyff_dagster.analysis.worker", str(job.path)]
-    end = None if timeout is None else time.monotonic() + timeout
-    told = 0
-    with start_guarded(command, cwd=job.scratch, env=env, stdout=log, stderr=log) as process:
-        status = None
-        while status is None:
-            status = _status(process)
-            told = _pass_on(job.progress, told, progress)
-            if status is None and end is not None and timeout is not None and time.monotonic() >= end:
-                raise AnalysisTimeout(job.analysis_id, timeout, str(log))
-    outcome = Outcome.read(job.outcome)
-    if outcome is None:
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return Outcome(error=f"{job.analysis_id}: its process ended with {how} before it was done")
-    return outcome
-
-
-def _status(process: GuardedProcess) -> int | None:
-    try:
-        return process.wait(POLL)
-    except TimeoutError:
-        return None
-
-
-def _pass_on(path: Path, start: int, progress: Progress) -> int:
-    """Report the lines from byte ``start`` on, and return where the next one begins."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read()
-    except FileNotFoundError:
-        return start
-    whole = text[: text.rfind(b"\n") + 1]
-    for line in whole.splitlines():
-        # The method can write there too.
-        try:
-            message, done, total = json.loads(line)
-        except (ValueError, TypeError, RecursionError):
-            continue
-        if isinstance(message, str) and all(count is None or type(count) is int for count in (done, total)):
-            progress(message, done, total)
-    return start + len(whole)
 
 
 def _failure(
-    entity: Measurement | SafetyCase, job: Job, outcome: Outcome, store: Store, log: str
+    entity: Measurement | SafetyCase, job: Job, outcome: Outcome, store: Store, log: str, hint: str
 ) -> AnalysisError:
     if outcome.ename is None:
         error = outcome.error or "it failed"
@@ -305,12 +223,12 @@ def _failure(
         implementation = entity.method.implementation
         function = implementation.pythonFunction or implementation.pythonRubric
         name = function.fullyQualifiedName if function else ""
-        return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log)
+        return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log, hint)
     kept = ""
     if job.executed.exists():
         store.put_working(entity.id, FAILED_NOTEBOOK, job.executed.read_bytes())
         kept = str(store.working(entity.id) / FAILED_NOTEBOOK)
-    return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log)
+    return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log, hint)
 
 
 def _show_tail(log: Path) -> None:
@@ -321,7 +239,7 @@ def _show_tail(log: Path) -> None:
 
 
 def _commit_measurement(
-    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], making: Making
 ) -> Commit:
     schema = entity.schema_.decode()
     try:
@@ -336,8 +254,12 @@ def _commit_measurement(
             "write them with ctx.write, which says where they differ"
         )
     completeness = None
-    if entity.level == MeasurementLevel.Instance:
-        completeness = check_completeness(entity, dataset, input_paths)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Both read all rows, and neither needs the interpreter for it.
+        data_version = pool.submit(digest_dataset, dataset)
+        if entity.level == MeasurementLevel.Instance:
+            completeness = check_completeness(entity, dataset, input_paths)
+    if completeness is not None:
         if not completeness.complete:
             raise IncompleteRows(entity.id, completeness)
     else:
@@ -347,27 +269,26 @@ def _commit_measurement(
         rows=dataset.count_rows(),
         columns=columns_of(schema),
         completeness=completeness,
-        **_reported(entity, draft.path),
+        **_reported(entity, draft.path, making),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+        entity=entity, data_version=data_version.result(), inputs=inputs, facts=facts, run_id=making.run
     )
 
 
-def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making) -> Commit:
     # Before the files are counted; the page has been settled by whoever made it.
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
-    digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
     return draft.commit(
         entity=entity,
-        data_version=tree_digest(digests),
+        data_version=version_of_directory(draft.path, PAGE),
         inputs=inputs,
-        facts=Facts(page=PAGE, **_reported(entity, draft.path)),
-        run_id=run_id,
+        facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
+        run_id=making.run,
     )
 
 
-def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, Any]:
+def _reported(entity: Measurement | SafetyCase, directory: Path, making: Making) -> dict[str, Any]:
     """What the analysis said of itself."""
     conclusion = read_conclusion(directory)
     return {
@@ -375,5 +296,5 @@ def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, An
         "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
         "figure": FIGURE if (directory / FIGURE).exists() else None,
         "conclusion": conclusion[0] if conclusion else None,
-        "notes": {"holds": conclusion[1]} if conclusion else {},
+        "notes": {**({"holds": conclusion[1]} if conclusion else {}), MADE: making.to_json()},
     }

@@ -7,6 +7,7 @@ people write), and reports everything that is wrong at once, by file, line and f
 from __future__ import annotations
 
 from dyff_dagster.catalog.catalog import Catalog
+from dyff_dagster.catalog.loading import manifest_paths
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem
 from dyff_dagster.catalog.requirements import Candidates
 from dyff_dagster.catalog.thresholds import Threshold, ThresholdError, parse_checks
@@ -20,5 +21,6 @@ __all__ = [
     "Problem",
     "Threshold",
     "ThresholdError",
+    "manifest_paths",
     "parse_checks",
 ]

@@ -17,6 +17,7 @@ from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
 from dyff_dagster.schema.prices import parse_prices
+from dyff_dagster.schema.resources import QuantityError, quantity_value
 from dyff_dagster.store.revisions import RECORDED
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -77,6 +78,24 @@ def _number(value: str) -> str | None:
     return None if good else "must be a number, 0 or more"
 
 
+def _more_than_nothing(value: str) -> str | None:
+    good = _number(value) is None and float(value) > 0
+    return None if good else "must be a number of seconds, more than 0"
+
+
+def _memory(value: str) -> str | None:
+    try:
+        amount = quantity_value(value)
+    except QuantityError as error:
+        return str(error)
+    if amount >= LEAST_MEMORY:
+        return None
+    return (
+        f"means {amount:.4g} bytes, and an analysis takes more before it has read a row; "
+        "write 128Mi or more, as in 2Gi"
+    )
+
+
 def _classes(value: str) -> str | None:
     for word in (word.strip() for word in value.split(",")):
         numbered = word.partition("-")[0] == "status"
@@ -125,13 +144,19 @@ def _parsed(value: str) -> object:
         return None
 
 
+LEAST_MEMORY = 128 * 1024**2
+"""Bytes. Less is a slip: a function alone takes some 90 MB before it reads a row, a notebook 200."""
+
 _SCORED = ("Measurement", "SafetyCase", "Audit")
+_LIMITED = ("Measurement", "SafetyCase", "Report", "Method")
+"""Analyses, and what states limits for all of its own."""
 
 _RULES: dict[str, _Rule] = {
     "automation": _Rule(None, _automation),
     "checks": _Rule(_SCORED, _checks),
     "blocking": _Rule(_SCORED, _one_of("true", "false")),
     "files": _Rule(("Dataset", "Module", "Model", "DataSource"), _nonempty),
+    "allow-pickle": _Rule(("Model",), _one_of("true", "false")),
     "withhold": _Rule(("Dataset",), None),
     "from": _Rule(("Dataset",), _nonempty),
     "ingest": _Rule(("Dataset",), _nonempty),
@@ -141,7 +166,8 @@ _RULES: dict[str, _Rule] = {
     "reuse": _Rule(("Evaluation",), _one_of("true", "false")),
     "max-requests": _Rule(("Evaluation",), _whole_number),
     "max-cost": _Rule(("Evaluation",), _number),
-    "max-seconds": _Rule(("Evaluation",), _number),
+    "max-seconds": _Rule(("Evaluation", *_LIMITED), _number),
+    "max-memory": _Rule(_LIMITED, _memory),
     "headers": _Rule(("InferenceService",), _headers),
     "prices": _Rule(("InferenceService",), _reads(parse_prices)),
     "answer-rules": _Rule(("InferenceService",), _reads(parse_answer_rules)),
@@ -149,8 +175,16 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-_WITHOUT_EFFECT = frozenset({"automation"})
-"""Annotations that are checked and kept and that nothing in this release acts on."""
+_FOR_A_KIND: dict[tuple[str, str], Checker] = {("max-seconds", kind): _more_than_nothing for kind in _LIMITED}
+"""Checkers by annotation and kind that go before the rule's own: no analysis comes to anything in no time."""
+
+_NEVER_BY_ITSELF = {
+    "InferenceSession": "sessions never start by themselves: they would spend money unasked",
+    **dict.fromkeys(
+        ("Method", "AuditProcedure", "Family", "History", "Revision"), "there is nothing to compute for it"
+    ),
+}
+"""Kinds on which ``automation`` means nothing, and why."""
 
 
 def names_on(kind: str) -> list[str]:
@@ -210,10 +244,10 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
         lambda location, message: findings.error(entry, location, message),
     )
     for annotation in entity.annotations:
-        name = annotation.key.removeprefix(PREFIX)
-        if name != annotation.key and name in _WITHOUT_EFFECT and annotation.value != "manual":
+        why = _NEVER_BY_ITSELF.get(entity.kind)
+        if annotation.key == f"{PREFIX}automation" and annotation.value != "manual" and why is not None:
             location = entry.annotation_places.get(annotation.key, ("annotations",))
-            findings.warn(entry, location, "has no effect in this release; do not rely on it")
+            findings.warn(entry, location, f"has no effect on {_a(entity.kind)}: {why}")
     uploaded = isinstance(entity, Model) and entity.source.kind == ModelSourceKinds.Upload
     if isinstance(entity, Model) and not uploaded and entry.annotation("files") is not None:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
@@ -227,7 +261,8 @@ def _wrong(kind: str, name: str, value: str) -> str | None:
         return f"there is no annotation '{PREFIX}{name}'; {suggestion(name, _RULES)}"
     if rule.kinds is not None and kind not in rule.kinds:
         return f"'{PREFIX}{name}' belongs on {', '.join(rule.kinds)}; this is of kind {kind}"
-    return None if rule.check is None else rule.check(value)
+    check = _FOR_A_KIND.get((name, kind), rule.check)
+    return None if check is None else check(value)
 
 
 def check_withheld(entry: Entry, dataset: Dataset, findings: Findings) -> None:
@@ -282,3 +317,7 @@ def check_ingest(entry: Entry, source: object, findings: Findings) -> None:
             findings.annotation_error(entry, "ingest", message)
     elif _json_object(ingest) is not None:
         findings.annotation_error(entry, "ingest", "must be a JSON object with the archives and steps")
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

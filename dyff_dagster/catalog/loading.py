@@ -49,6 +49,11 @@ def manifest_files(source: Path, problems: list[Problem]) -> list[Path]:
     return found
 
 
+def manifest_paths(source: Path) -> list[Path]:
+    """The manifest files at ``source``, those that cannot be read left out."""
+    return manifest_files(source, [])
+
+
 def _note_unreadable(problems: list[Problem]) -> Callable[[OSError], None]:
     def note(error: OSError) -> None:
         path = Path(error.filename) if error.filename else None

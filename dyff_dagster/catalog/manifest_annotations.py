@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dyff_dagster.catalog.annotations import names_on
+from dyff_dagster.catalog.annotations import LEAST_MEMORY, names_on
 from dyff_dagster.schema.annotations import PREFIX
-from dyff_dagster.schema.resources import LABEL_KEY_PATTERN
+from dyff_dagster.schema.resources import LABEL_KEY_PATTERN, QUANTITY_PATTERN
 
 JsonSchema = dict[str, Any]
 
@@ -18,6 +18,7 @@ _AMOUNT: JsonSchema = {
     "minimum": 0,
     "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)$",
 }
+_MEMORY: JsonSchema = {"type": ["number", "string"], "minimum": LEAST_MEMORY, "pattern": QUANTITY_PATTERN}
 _COUNT: JsonSchema = {"type": ["integer", "string"], "minimum": 0, "pattern": r"^[0-9]+$"}
 _OWN_KEY = rf"^(?!{PREFIX})(?!([^/]+\.)?dyff\.io/)" + LABEL_KEY_PATTERN.removeprefix("^")
 """A key that is neither this project's nor the platform's."""
@@ -44,6 +45,9 @@ _KNOWN: dict[str, _Annotation] = {
     ),
     "blocking": _Annotation("true: a check that fails blocks what is downstream", _TRUTH),
     "files": _Annotation("Directory of the files, relative to this manifest", _TEXT),
+    "allow-pickle": _Annotation(
+        "true: files that run code when they are loaded are taken from elsewhere", _TRUTH
+    ),
     "withhold": _Annotation(
         "Names of the fields that no service may see, comma separated; '' for none", _TEXT
     ),
@@ -60,7 +64,12 @@ _KNOWN: dict[str, _Annotation] = {
     "reuse": _Annotation("true: answers of other Evaluations to the same requests are taken over", _TRUTH),
     "max-requests": _Annotation("After how many requests to stop", _COUNT),
     "max-cost": _Annotation("After which cost to stop", _AMOUNT),
-    "max-seconds": _Annotation("After how many seconds to stop", _AMOUNT),
+    "max-seconds": _Annotation(
+        "After how many seconds to stop. Of analyses a day, where nothing is said", _AMOUNT
+    ),
+    "max-memory": _Annotation(
+        "How much memory an analysis may hold, as in 2Gi; on a Method: each of its analyses", _MEMORY
+    ),
     "headers": _Annotation(
         "Headers of every request: a JSON object of texts, in which ${NAME} is taken from the environment",
         _JSON,

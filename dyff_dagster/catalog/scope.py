@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dyff_dagster.catalog.documents import Branch
 from dyff_dagster.catalog.entries import Entry, Findings
-from dyff_dagster.catalog.requirements import judged_behind
+from dyff_dagster.catalog.requirements import evaluations_behind, judged_behind
 from dyff_dagster.schema.platform import (
     Evaluation,
     InferenceService,
@@ -54,7 +54,7 @@ def check_scope(
         if named is not None and isinstance(named.entity, InferenceService):
             model = None if named.entity.model is None else named.entity.model.id
             _check_model(entry, scope.model, scope.inferenceService, model, findings)
-    _check_inputs(entry, analysis, entries, findings)
+    _check_inputs(entry, analysis, evaluation, entries, findings)
 
 
 def check_report(entry: Entry, report: Report, entries: Mapping[str, Entry], findings: Findings) -> None:
@@ -103,9 +103,26 @@ def _check_model(entry: Entry, given: str, service: str, model: str | None, find
 
 
 def _check_inputs(
-    entry: Entry, analysis: Measurement | SafetyCase, entries: Mapping[str, Entry], findings: Findings
+    entry: Entry,
+    analysis: Measurement | SafetyCase,
+    evaluation: Evaluation | None,
+    entries: Mapping[str, Entry],
+    findings: Findings,
 ) -> None:
-    """Warn of a result that is said to be about an evaluation which none of its inputs knows."""
+    """Note a result about a service of which no answer is behind it; warn of one about such an evaluation.
+
+    Where no evaluation is behind it, what it is about cannot be told from its inputs.
+    """
+    service = analysis.scope.inferenceService
+    judged = list(judged_behind(analysis, entries))
+    behind = [*evaluations_behind(analysis, entries), *judged]
+    services = list(dict.fromkeys(one.inferenceSession.inferenceService.id for one in behind))
+    told = evaluation is not None and evaluation.inferenceSession.inferenceService.id != service
+    if service is not None and services and service not in services and not told:
+        others = " and ".join(f"'{one}'" for one in services)
+        message = f"is '{service}', and the inputs are made of answers of {others}; write {services[0]}"
+        findings.error(entry, ("scope", "inferenceService"), message)
+        return
     named = analysis.scope.evaluation
     if named is None:
         return
@@ -118,7 +135,7 @@ def _check_inputs(
             about.append(source.id)
         elif isinstance(source.entity, Measurement) and source.entity.scope.evaluation is not None:
             about.append(source.entity.scope.evaluation)
-    if about and named not in about and named not in {one.id for one in judged_behind(analysis, entries)}:
+    if about and named not in about and named not in {one.id for one in judged}:
         others = ", ".join(f"'{one}'" for one in dict.fromkeys(about))
         findings.warn(
             entry,

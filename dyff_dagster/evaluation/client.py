@@ -95,7 +95,6 @@ class Client:
             SessionError: The service died.
             EvaluationError: The endpoint fails everything.
         """
-        self.tally.started = time.monotonic()
         try:
             _run_to_end(self._run(pending))
         finally:
@@ -105,6 +104,8 @@ class Client:
     async def _run(self, pending: Pending) -> None:
         import aiohttp
 
+        # Loading it takes as long as a thousand answers do, and no service is asked meanwhile.
+        self.tally.started = time.monotonic()
         options = self._options
         timeout = aiohttp.ClientTimeout(
             total=None,
@@ -326,14 +327,8 @@ class Client:
         usual = max(self._options.tail_timeout, _SLOWEST * (self.tally.latencies.quantile(0.99) or 0.0))
         now = asyncio.get_running_loop().time()
         for row in self._sender.flying:
-            deadline = row.deadline
-            # One whose own time is up just now, and which has not noticed yet, cannot be given another.
-            if deadline is None or deadline.expired():
-                continue
-            if now - row.sent > usual * 2.0**row.hurried:
+            if now - row.sent > usual * 2.0**row.hurried and row.take_back():
                 row.hurried += 1
-                row.deadline = None
-                deadline.reschedule(now)
 
 
 async def _first_error(workers: list[asyncio.Task[None]], watch: asyncio.Task[None]) -> None:

@@ -27,9 +27,6 @@ from dyff_dagster.schema.prices import Prices
 from dyff_dagster.sessions import Session, SessionError
 from dyff_dagster.store import Store
 
-_CHUNKS = 8
-"""Chunks of requests that wait here, so that the wire never waits for the next one."""
-
 
 class _Forwarded(FailedRows):
     """Failed rows, which are kept by whoever started this process."""
@@ -55,13 +52,13 @@ class _Share(Summary):
 
 
 class _Places:
-    """Where requests may go now, as whoever started this process says."""
+    """Where requests may go now, and which replicas have not ended, as whoever started this process says."""
 
     def __init__(self, urls: list[str]) -> None:
-        self.urls = urls
+        self.serving, self.living = urls, urls
 
     def __call__(self, answered: int) -> list[tuple[str, _Replica]]:
-        return [(url, _Replica(url, self)) for url in self.urls]
+        return [(url, _Replica(url, self)) for url in self.serving]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +69,8 @@ class _Replica:
     places: _Places
 
     def check(self) -> None:
-        """Raise SessionError when requests may not go there any more."""
-        if self.base_url not in self.places.urls:
+        """Raise SessionError when it has ended."""
+        if self.base_url not in self.places.living:
             raise SessionError("a replica has ended")
 
     def log_tail(self, lines: int = 20) -> str:
@@ -104,12 +101,12 @@ def run(connection: Connection) -> None:
         lambda client: connection.send(("counts", _counts(client))),
         job["bearable"],
     )
-    chunks: queue.Queue[list[tuple[int, Request]] | None] = queue.Queue(_CHUNKS)
+    chunks: queue.Queue[list[tuple[int, Request]]] = queue.Queue()  # no more come than were asked for
     finished = threading.Event()
     threading.Thread(target=_receive, args=(connection, chunks, places, finished), daemon=True).start()
     failure: BaseException | None = None
     try:
-        client.ask_all(_pending(chunks))
+        client.ask_all(_pending(chunks, connection))
     except (EvaluationError, OSError) as error:
         failure = error
     finished.set()
@@ -123,26 +120,29 @@ def run(connection: Connection) -> None:
 
 def _receive(
     connection: Connection,
-    chunks: queue.Queue[list[tuple[int, Request]] | None],
+    chunks: queue.Queue[list[tuple[int, Request]]],
     places: _Places,
     finished: threading.Event,
 ) -> None:
+    """Take what comes, to the last: replicas come and go also when there is nothing new to ask any more."""
     try:
-        while message := connection.recv():
+        while True:
+            message = connection.recv()
             if isinstance(message, tuple):
-                places.urls = message[1]
+                _, places.serving, places.living = message
             else:
                 chunks.put(message)
-        chunks.put(None)
-        connection.recv()  # nothing more comes: it is closed when this process may end
     except (EOFError, OSError):
         # Whoever started this process has had enough, or is dead: what was answered is written, no more asked.
         if not finished.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def _pending(chunks: queue.Queue[list[tuple[int, Request]] | None]) -> Iterator[tuple[int, Request]]:
-    while (chunk := chunks.get()) is not None:
+def _pending(
+    chunks: queue.Queue[list[tuple[int, Request]]], connection: Connection
+) -> Iterator[tuple[int, Request]]:
+    while chunk := chunks.get():
+        connection.send(("more", None))
         yield from chunk
 
 

@@ -29,13 +29,15 @@ from dyff_dagster.evaluation.summary import Summary
 from dyff_dagster.evaluation.tally import Tally
 from dyff_dagster.processes import AttachedProcess, clean_environment, start_guarded, tail, terminate_all
 from dyff_dagster.schema.platform import InferenceInterface
-from dyff_dagster.sessions import Session, SessionError
+from dyff_dagster.sessions import Replica, Session, SessionError
 
 Pending = Iterator[tuple[int, Request]]
 KEY = "DYFF_CLIENT_KEY"
 
 _CHUNK = 32
 """Requests that are handed over at once."""
+_AHEAD = 8
+"""Chunks that wait at a client process, so that the wire never waits for the next one."""
 _SECONDS_TO_START = 60.0
 _SECONDS_BETWEEN_LOOKS = 0.25
 _SECONDS_BETWEEN_SUMMARIES = 2.0
@@ -86,7 +88,8 @@ class Fleet:
         self._error: BaseException | None = None
         self._snapshots: dict[int, dict[str, Any]] = {}
         self._sending = threading.Lock()
-        self._urls = list(session.urls)
+        self._replicas: dict[str, Replica] = {}
+        self._places = (list(session.urls), list(session.urls))
         self.tally = tally
         self.stopped: str | None = None
         """The cap that ended it early, as an author wrote it."""
@@ -158,9 +161,12 @@ class Fleet:
         threads = []
         for number, connection in enumerate(connections):
             connection.send(self._job(number))
+            wanted = threading.Semaphore(_AHEAD)
+            feed = (connection, pending, wanted, ended[number])
+            listen = (number, connection, wanted, ended[number])
             threads += [
-                threading.Thread(target=self._feed, args=(connection, pending, ended[number]), daemon=True),
-                threading.Thread(target=self._listen, args=(number, connection, ended[number]), daemon=True),
+                threading.Thread(target=self._feed, args=feed, daemon=True),
+                threading.Thread(target=self._listen, args=listen, daemon=True),
             ]
         for thread in threads:
             thread.start()
@@ -190,12 +196,15 @@ class Fleet:
         Where replicas come and go, the client processes are told.
         """
         if self._session.moving is not None:
-            urls = [url for url, _ in self._session.moving(self.tally.answered)]
-            if urls != self._urls:
-                self._urls = urls
+            places = dict(self._session.moving(self.tally.answered))
+            self._replicas |= places
+            self._replicas = {url: r for url, r in self._replicas.items() if url in places or _lives(r)}
+            now = (list(places), list(self._replicas))
+            if now != self._places:
+                self._places = now
                 for connection in connections:
                     with contextlib.suppress(OSError):  # whoever listens to it knows why
-                        self._send(connection, ("places", urls))
+                        self._send(connection, ("places", *now))
             return
         replicas = self._session.replicas
         ended: list[SessionError] = []
@@ -226,7 +235,7 @@ class Fleet:
             "entity": self._parts.entity_id,
             "service": self._parts.service_digest,
             "generation": self._parts.generation,
-            "session": (self._session.id, self._urls, self._session.headers, self._directory),
+            "session": (self._session.id, self._places[0], self._session.headers, self._directory),
             "moving": self._session.moving is not None,
             "interface": self._interface.model_dump_json(),
             "options": options,
@@ -234,10 +243,18 @@ class Fleet:
             "bearable": self._bearable,
         }
 
-    def _feed(self, connection: Connection, pending: Pending, ended: threading.Event) -> None:
-        """Deal out requests, as fast as a process takes them."""
+    def _feed(
+        self,
+        connection: Connection,
+        pending: Pending,
+        wanted: threading.Semaphore,
+        ended: threading.Event,
+    ) -> None:
+        """Deal out requests, as many as a process asks for: what else it must hear never stands behind them."""
         try:
             while not ended.is_set() and self._error is None and self.stopped is None:
+                if not wanted.acquire(timeout=_SECONDS_BETWEEN_LOOKS):
+                    continue
                 with self._lock:
                     chunk = [item for _, item in zip(range(_CHUNK), pending, strict=False)]
                 self._send(connection, chunk)
@@ -254,11 +271,15 @@ class Fleet:
         with self._sending:
             connection.send(message)
 
-    def _listen(self, number: int, connection: Connection, ended: threading.Event) -> None:
+    def _listen(
+        self, number: int, connection: Connection, wanted: threading.Semaphore, ended: threading.Event
+    ) -> None:
         try:
             while True:
                 kind, content = connection.recv()
-                if kind == "failed":
+                if kind == "more":
+                    wanted.release()
+                elif kind == "failed":
                     with self._lock:
                         self.tally.failed.add(content)
                 elif kind == "counts":
@@ -294,6 +315,15 @@ class Fleet:
         for snapshot in snapshots:
             tally.accepted.update(snapshot["accepted"])
             tally.latencies.merge(snapshot["latencies"], snapshot["longest"])
+
+
+def _lives(replica: Replica) -> bool:
+    """Whether it has not ended; it need not take requests just now."""
+    try:
+        replica.check()
+    except SessionError:
+        return False
+    return True
 
 
 def _hang_up(connection: Connection) -> None:

@@ -34,6 +34,7 @@ class EvaluationOptions:
         idle_timeout: Seconds without a byte after which a reply is given up.
         tail_timeout: Seconds after which the last requests of a run are sent anew, where other requests took
             far less; doubled each time, up to ``attempt_timeout``.
+        last_words: Seconds in which a replica that is told to end may still answer what it was asked.
         patience: Seconds without a single success after which an endpoint that fails everything stops the run.
         max_retry_after: Seconds that an endpoint may ask to be left alone; longer ones are cut to this.
         max_reply: Bytes of one reply at most.
@@ -56,6 +57,7 @@ class EvaluationOptions:
     attempt_timeout: float = 600.0
     idle_timeout: float = 600.0
     tail_timeout: float = 30.0
+    last_words: float = 30.0
     patience: float = 120.0
     max_retry_after: float = 300.0
     max_reply: int = 64 * 1024 * 1024

@@ -40,6 +40,7 @@ class Row:
         hurried: How often it was sent anew because it was the last.
         deadline: Of the attempt that is in flight, else None.
         sent: Moment at which that was sent.
+        endpoint: Where to.
     """
 
     replication: int
@@ -50,6 +51,19 @@ class Row:
     hurried: int = 0
     deadline: asyncio.Timeout | None = None
     sent: float = 0.0
+    endpoint: Endpoint | None = None
+
+    def take_back(self) -> bool:
+        """End the attempt that is in flight, which then counts as none; whether there is one that can be ended.
+
+        One whose own time is up just now, and which has not noticed yet, cannot be given another.
+        """
+        deadline = self.deadline
+        if deadline is None or deadline.expired():
+            return False
+        self.deadline = None
+        deadline.reschedule(asyncio.get_running_loop().time())
+        return True
 
 
 class Sender:
@@ -93,7 +107,7 @@ class Sender:
         import aiohttp
 
         loop = asyncio.get_running_loop()
-        row.sent = loop.time()
+        row.sent, row.endpoint = loop.time(), endpoint
         sent = time.monotonic()
         left = self._options.row_seconds - (row.sent - row.born)
         allowed = max(0.001, min(self._options.attempt_timeout, left))
@@ -108,7 +122,7 @@ class Sender:
                     status = response.status
                     body = await self._body(response)
         except (TimeoutError, aiohttp.ClientError) as error:
-            # None: the watch for the tail took it back. That is no attempt of the row's, nor the end of its time.
+            # None: it was taken back. That is no attempt of the row's, nor the end of its time.
             hurried = row.deadline is None
             row_error = as_row_error(error, total=not hurried and left <= self._options.attempt_timeout)
             if hurried:
@@ -118,8 +132,9 @@ class Sender:
             else:
                 self._traffic.refused(endpoint)
                 self.lose_if_dead(endpoint)
-                if self._session.moving is not None and isinstance(error, aiohttp.ClientConnectorError):
-                    row_error.counts = False  # it was never sent, and another replica is on its way
+                never_sent = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+                if self._session.moving is not None and isinstance(error, never_sent):
+                    row_error.counts = False  # another replica is on its way
             raise row_error from error
         except ValueError as error:  # of aiohttp itself: a URL or a header that cannot be sent
             raise EvaluationError(
@@ -226,6 +241,12 @@ class Sender:
         for endpoint in self._traffic.endpoints:
             if endpoint.url not in now:
                 self.lose_if_dead(endpoint)
+        # A replica that is told to end may still answer what it was asked. One that vanished with its node does not
+        # even break the connection.
+        for row in self.flying:
+            endpoint_of = row.endpoint
+            if endpoint_of is not None and self._traffic.gone_for(endpoint_of) > self._options.last_words:
+                row.take_back()
 
     def lose_if_dead(self, endpoint: Endpoint) -> None:
         """Leave a replica out for good whose process has ended.

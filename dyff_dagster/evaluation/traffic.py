@@ -31,7 +31,8 @@ class Endpoint:
         refusals: Connections that it refused since it last answered.
         turn: Its last request's place in the order of all.
         closed_until: Moment (of the clock) until which nothing is sent to it.
-        gone: It will never answer again.
+        gone: It will never answer again; it was told to end, or has ended.
+        gone_at: Moment at which that was known.
     """
 
     url: str
@@ -41,6 +42,7 @@ class Endpoint:
     turn: int = 0
     closed_until: float = 0.0
     gone: bool = False
+    gone_at: float = 0.0
 
 
 class Traffic:
@@ -135,7 +137,7 @@ class Traffic:
 
     def lost(self, endpoint: Endpoint) -> None:
         """It has ended and will not come back."""
-        endpoint.gone = True
+        endpoint.gone, endpoint.gone_at = True, self._clock()
         self._wake(self.most)
 
     def add(self, url: str) -> Endpoint:
@@ -147,6 +149,10 @@ class Traffic:
         self.endpoints.append(endpoint)
         self._wake(self.most)
         return endpoint
+
+    def gone_for(self, endpoint: Endpoint) -> float:
+        """Seconds since it is known that it has ended; 0 while it has not."""
+        return self._clock() - endpoint.gone_at if endpoint.gone else 0.0
 
     @property
     def empty(self) -> bool:

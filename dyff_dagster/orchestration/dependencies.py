@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dyff_dagster import analysis, audits, sources
+from dyff_dagster.analysis.provenance import IMAGE
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.freshness import Freshness
 from dyff_dagster.orchestration.images import image_in
@@ -102,9 +103,14 @@ class Dependencies:
             extras.update(build_fingerprint(self.entity.id, self.entity.builder, directory))
         if isinstance(self.entity, Measurement | SafetyCase):
             extras.update(self._scope_versions(self.entity))
+            modules = [self.upstream(module) for module in self.entity.method.modules]
+            if analysis.uses_own_code(self.entity.method, modules):
+                extras[analysis.OWN_CODE] = analysis.own_code_digest()
         if isinstance(self.entity, Report):
             answered = self.catalog.get_as(self.entity.evaluation, Evaluation)
             extras[f"scope:{answered.dataset}"] = self.asked(answered).data_version
+            # Its columns are summed up by this package, whatever its rubric is.
+            extras[analysis.OWN_CODE] = analysis.own_code_digest()
         if isinstance(self.entity, SafetyCase):
             extras["page"] = analysis.PAGE_FORMAT
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
@@ -145,7 +151,12 @@ class Dependencies:
         if entity.scope.inferenceService is not None and "service" in commit.inputs["extras"]:
             versions[entity.scope.inferenceService] = commit.inputs["extras"]["service"]
         named = (evaluation, entity.scope.dataset, entity.scope.model, entity.scope.inferenceService)
-        return {f"scope:{name}": versions[name] for name in named if name in versions}
+        found = {f"scope:{name}": versions[name] for name in named if name in versions}
+        service = self.service_of(self.catalog.get_as(evaluation, Evaluation))
+        image = None if service.runner is None else service.runner.image
+        if image is not None and service.id == entity.scope.inferenceService:
+            found[f"{IMAGE}{service.id}"] = f"{image.host}/{image.name}@{image.digest}"
+        return found
 
     def case(self, audit: Audit) -> audits.Case:
         """An audit with the results that it rests on, each looked at once."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster import analysis, audits, evaluation, sources
+from dyff_dagster.analysis.making import Making
+from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
 from dyff_dagster.orchestration.images import build_service, with_image
@@ -52,6 +54,8 @@ _OF_EVALUATION = ("max-failed-rows", "accept", "reuse", "max-requests", "max-cos
 _PATIENCE = 5.0
 """Seconds to wait for another run that computes the same entity: a copy of a module is over by then, and of
 an evaluation that takes an hour the user is told at once."""
+
+_SECONDS_AFTER_GRACE = 5
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,17 @@ class Step(Dependencies):
                 inputs=inputs,
                 input_paths={item.entity: self.path_of(item.entity) for item in entity.inputs},
                 modules={module: self.path_of(module) for module in entity.method.modules},
+                limits=analysis.Limits.of(entity, self.catalog.entities.get(entity.method.id)),
+                worker=self._worker(entity),
                 progress=self.progress,
                 run_id=self.run_id,
+                git=commit_of(self.catalog.directory(entity.id)),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)
         if isinstance(entity, Audit):
-            return audits.publish(self.case(entity), self.store, inputs=inputs, run_id=self.run_id)
+            making = Making.now(self.run_id, commit_of(self.catalog.directory(entity.id)))
+            return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
         if isinstance(entity, InferenceService) and entity.builder is not None:
@@ -197,6 +205,14 @@ class Step(Dependencies):
             run_id=self.run_id,
         )
 
+    def _worker(self, entity: Measurement | SafetyCase) -> analysis.Worker:
+        """What runs an analysis: a process here, or a pod where its author wants it shut in and there is a cluster."""
+        if self.cluster is None or self.catalog.annotation(entity.id, "isolation") != "pod":
+            return analysis.work
+        from dyff_dagster.analysis.pod import PodWorker
+
+        return PodWorker(self.cluster, self._owner())
+
     def _report(self, entity: Report, inputs: Inputs) -> Commit:
         answered = self.catalog.get_as(entity.evaluation, Evaluation)
         return analysis.run(
@@ -208,8 +224,10 @@ class Step(Dependencies):
                 answered.dataset: self.local(self.asked(answered)),
             },
             modules={module: self.path_of(module) for module in entity.modules},
+            limits=analysis.Limits.of(entity),
             progress=self.progress,
             run_id=self.run_id,
+            git=commit_of(self.catalog.directory(entity.id)),
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
@@ -316,8 +334,13 @@ class Step(Dependencies):
             processes=self.client_processes,
         )
         if self.cluster is not None:
-            # A session must not end while somebody waits for its answer.
-            options = replace(options, attempt_timeout=float(self.cluster.settings.requestTimeout))
+            # A session must not end while somebody waits for its answer; a replica ends after its grace.
+            settings = self.cluster.settings
+            options = replace(
+                options,
+                attempt_timeout=float(settings.requestTimeout),
+                last_words=float(settings.grace + _SECONDS_AFTER_GRACE),
+            )
         return options
 
     def provision(self) -> str:

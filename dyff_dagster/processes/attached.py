@@ -35,6 +35,7 @@ def start_guarded(
     detached: Literal[False] = False,
     grace: float = 5.0,
     state: Path | None = None,
+    memory: int | None = None,
 ) -> AttachedProcess: ...
 
 
@@ -50,6 +51,7 @@ def start_guarded(
     detached: Literal[True],
     grace: float = 5.0,
     state: Path | None = None,
+    memory: int | None = None,
 ) -> DetachedProcess: ...
 
 
@@ -64,6 +66,7 @@ def start_guarded(
     detached: bool = False,
     grace: float = 5.0,
     state: Path | None = None,
+    memory: int | None = None,
 ) -> GuardedProcess:
     """Start a command under a guard that ends it, and all that it starts, when its time has come.
 
@@ -79,6 +82,9 @@ def start_guarded(
         For one that must not outlive this process until it has proved itself, give ``state`` without
         ``detached`` and call :meth:`AttachedProcess.release` later.
     :param grace: seconds between SIGTERM and SIGKILL.
+    :param memory: bytes that the command and all that it starts may hold together; with more they are killed at once,
+        and :attr:`AttachedProcess.exceeded` says so. Looked at some 20 times a second; beside that no single process
+        may reserve more than twice as much, or 8 GiB more. Linux only: elsewhere it is not kept.
     :param state: a file in which the guard keeps what :func:`adopt` needs to find it again.
     :raises OSError: as exec would: FileNotFoundError for a missing program or directory, PermissionError.
     :raises GuardError: when the guard itself does not start.
@@ -99,6 +105,7 @@ def start_guarded(
         "deadline": None if deadline is None else deadline.timestamp(),
         "grace": grace,
         "state": None if state is None else str(state.absolute()),
+        "memory": memory,
         "owner": os.getpid(),
     }
     process = AttachedProcess(config)
@@ -106,7 +113,12 @@ def start_guarded(
 
 
 class AttachedProcess(GuardedProcess):
-    """A guarded process that dies with this process, or with this object. Made by :func:`start_guarded`."""
+    """A guarded process that dies with this process, or with this object. Made by :func:`start_guarded`.
+
+    ``exceeded`` is how many bytes it held when it was killed for holding more than it may; None where it was not.
+    """
+
+    exceeded: int | None = None
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
@@ -226,6 +238,7 @@ class AttachedProcess(GuardedProcess):
         message = self._next_message()
         while message is not None:
             self._exit = message.get("exit", self._exit)
+            self.exceeded = message.get("memory", self.exceeded)
             self._released = self._released or "released" in message
             if "gone" in message:
                 self._finish()

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dyff_dagster.processes.guard import alive, identity
 from dyff_dagster.processes.guarded import UNKILLABLE_AFTER, GuardedProcess, GuardError, end_session_of
+from dyff_dagster.processes.process_table import alive, identity
 
 
 def adopt(state: Path) -> DetachedProcess | None:

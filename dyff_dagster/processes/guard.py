@@ -1,25 +1,25 @@
-# ruff: noqa: PTH105, PTH115, PTH123, PTH208
+# ruff: noqa: PTH100, PTH105, PTH120, PTH123
 # No pathlib: importing it would be a good part of what the start of a guard costs.
 """The guard: a program that starts one command and sees to it that nothing of it is left behind.
 
-It is run as ``python -I -S guard.py CONTROL REPORT``, two pipe descriptors, imports nothing outside the
-standard library and reads what to do as one line of JSON from CONTROL (never from its command line, which
+It is run as ``python -I -S guard.py CONTROL REPORT``, two pipe descriptors, imports the standard library and
+the module beside it alone, and reads what to do as one line of JSON from CONTROL (never from its command line, which
 every user of the machine can read). It then ends the command, with all of its descendants, when
 
 * CONTROL reaches its end or the owner's process is gone: the owner died, in whatever way;
 * ``T`` arrives on CONTROL, or SIGTERM, SIGINT or SIGHUP arrives at the guard;
-* the deadline passes; or
+* the deadline passes;
+* all of them together hold more memory than they may (Linux); or
 * the command itself has ended and left descendants behind.
 
 ``R`` on CONTROL releases it from its owner; from then on only the deadline and SIGTERM count. REPORT carries
 one JSON object a line: ``{"pid", "identity", "guard", "guard_identity"}`` or ``{"errno", "strerror",
-"filename"}`` at the start, ``{"released": true}``, ``{"exit": status}``, and ``{"gone": true}`` at the end.
+"filename"}`` at the start, ``{"released": true}``, ``{"memory": bytes}`` where there is too much of it,
+``{"exit": status}``, and ``{"gone": true}`` at the end.
 
 On Linux the guard is a child subreaper (prctl(2)), so that no descendant escapes by a double fork or setsid,
 and the command is bound to the guard's life by PR_SET_PDEATHSIG, so that it dies even if the guard is killed.
 Elsewhere the command's process group is what is ended.
-
-The functions at the top are shared with the modules on the owner's side.
 """
 
 from __future__ import annotations
@@ -27,93 +27,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-LINUX = sys.platform.startswith("linux")
+if TYPE_CHECKING or __name__ != "__main__":
+    from dyff_dagster.processes.process_table import LINUX, descendants, identity, memory_below, process_group
+else:
+    # The last place, where it hides nothing; -I leaves it out.
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    from process_table import LINUX, descendants, identity, memory_below, process_group
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-
-class ProcessEntry(NamedTuple):
-    """A line of the process table: parent, session, state letter, and start time in clock ticks."""
-
-    parent: int
-    session: int
-    state: str
-    started: int
-
-
-def process_entry(pid: int) -> ProcessEntry | None:
-    """The table's entry of one process (Linux: ``/proc/PID/stat``, proc(5)); None where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The command's name stands in parentheses and may contain anything, parentheses included.
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return ProcessEntry(int(fields[1]), int(fields[3]), fields[0], int(fields[19]))
-
-
-def process_table() -> dict[int, ProcessEntry]:
-    """All processes that can be seen, by pid (Linux)."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return {pid: entry for pid in pids if (entry := process_entry(pid)) is not None}
-
-
-def descendants(root: int) -> list[int]:
-    """The pids of all descendants of a process, zombies left out (Linux)."""
-    table = process_table()
-    children: dict[int, list[int]] = {}
-    for pid, entry in table.items():
-        children.setdefault(entry.parent, []).append(pid)
-    found: list[int] = []
-    waiting = list(children.get(root, []))
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        waiting.extend(children.get(pid, []))
-    return [pid for pid in found if table[pid].state not in "ZX"]
-
-
-def identity(pid: int) -> str | None:
-    """A text that no other process ever has, not even one that gets the same pid later, or after a reboot.
-
-    On Linux the boot's id, the pid namespace and the start time; elsewhere the start time as ps(1) gives it.
-    None where no such process exists. A zombie still has its identity: see :func:`alive`.
-    """
-    if LINUX:
-        entry = process_entry(pid)
-        if entry is None:
-            return None
-        boot = namespace = ""
-        with contextlib.suppress(OSError):  # sandboxed kernels do not show everything
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                boot = file.read().strip()
-            namespace = os.readlink("/proc/self/ns/pid")
-        return f"{boot}/{namespace}/{entry.started}"
-    started = _ps(pid, "lstart=")
-    return started or None
-
-
-def alive(pid: int, expected: str) -> bool:
-    """Whether the process of this pid is the one of that identity, and more than a zombie."""
-    if identity(pid) != expected:
-        return False
-    if LINUX:
-        entry = process_entry(pid)
-        return entry is not None and entry.state not in "ZX"
-    return not _ps(pid, "stat=").startswith("Z")
-
-
-def _ps(pid: int, column: str) -> str:
-    listed = subprocess.run(["ps", "-o", column, "-p", str(pid)], capture_output=True, text=True, check=False)
-    return listed.stdout.strip()
+LOOK = 0.05
+"""Seconds between two looks at memory; more where a look takes long, so that looking takes a twentieth at most."""
+BACKSTOP = 8 << 30
+"""Bytes that one process may reserve beyond the limit, at least: allocators reserve more than they use."""
 
 
 def write_atomically(path: str, content: dict[str, Any]) -> None:
@@ -146,6 +82,8 @@ class Guard:
         self.exit: int | None = None
         self.pid = 0
         self.subreaper = False
+        self.next_look = 0.0
+        self.above = False
         self.state: dict[str, Any] = {}
         self.prctl = _prctl() if LINUX else None
         self.wake, wake_writer = os.pipe()
@@ -198,6 +136,11 @@ class Guard:
                 self.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 if os.getppid() != guard:  # it was killed before the line above could take effect
                     os._exit(127)
+                if (limit := self.config["memory"]) is not None:
+                    # One huge request fails where it is made, however seldom the guard gets to look.
+                    most, hard = limit + max(limit, BACKSTOP), resource.getrlimit(resource.RLIMIT_DATA)[1]
+                    if hard == resource.RLIM_INFINITY or most < hard:
+                        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
         # The guard has one thread, so that nothing can hold a lock that the code before exec would need.
         self.command = subprocess.Popen(
@@ -242,7 +185,7 @@ class Guard:
                 poll.register(owner, select.POLLIN)
         while self.reason is None:
             # Never long: the deadline is by the clock on the wall, which a sleeping machine does not stop.
-            ready = {descriptor for descriptor, _ in poll.poll(self._patience() * 1000)}
+            ready = {descriptor for descriptor, _ in poll.poll(self._pause() * 1000)}
             self._drain()
             control = self.control
             if control is not None and control in ready:
@@ -257,8 +200,22 @@ class Guard:
             elif control is not None and (owner in ready or (owner is None and not self._owner_lives())):
                 self.reason = self.reason or "its owner is gone"
             self.reap()
+            self.look_at_memory()
             if self._patience() <= 0:
                 self.reason = self.reason or "its deadline passed"
+
+    def look_at_memory(self) -> None:
+        """End everything at once where it holds more than it may, seen twice in a row."""
+        limit, began = self.config["memory"], time.monotonic()
+        if limit is None or not LINUX or self.reason is not None or began < self.next_look:
+            return
+        held = memory_below(os.getpid(), limit)
+        self.next_look = began + max(LOOK, 20 * (time.monotonic() - began))
+        if held > limit and self.above:
+            self.reason = "its memory passed the limit"
+            self.config["grace"] = 0.0  # in which it would take still more
+            self.say(memory=held)
+        self.above = held > limit
 
     def obey(self, orders: bytes) -> None:
         """Follow what came by the control pipe since it was last read."""
@@ -272,6 +229,11 @@ class Guard:
     def _patience(self) -> float:
         deadline = self.config["deadline"]
         return 1.0 if deadline is None else max(0.0, min(1.0, deadline - time.time()))
+
+    def _pause(self) -> float:
+        if self.config["memory"] is None or not LINUX:
+            return self._patience()
+        return max(0.0, min(self._patience(), self.next_look - time.monotonic()))
 
     def _owner_descriptor(self) -> int | None:
         # The pipe alone does not do: a process that the owner forked without exec holds it open too.
@@ -360,14 +322,6 @@ class Guard:
         """Tell the owner, if it still listens."""
         with contextlib.suppress(OSError):
             os.write(self.report, json.dumps(message).encode() + b"\n")
-
-
-def process_group(pid: int) -> int | None:
-    """The process group of a process, None where it is gone."""
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return None
 
 
 def main(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from dyff_dagster.processes.guard import LINUX, process_entry, process_table
+from dyff_dagster.processes.process_table import LINUX, process_entry, process_table
 
 UNKILLABLE_AFTER = 30.0
 """Seconds past the grace after which what SIGKILL does not end (one stuck in a driver) is given up."""
@@ -90,7 +90,7 @@ def end_session_of(pid: int, started: str) -> None:
     The kernel killed the command with its guard, but not the command's descendants. Nothing is done where the
     session's id belongs to another process by now. Descendants that had left the session are out of reach.
 
-    :param started: the command's identity, as :func:`dyff_dagster.processes.guard.identity` gave it.
+    :param started: the command's identity, as :func:`dyff_dagster.processes.process_table.identity` gave it.
     """
     if not LINUX:
         return

@@ -6,6 +6,7 @@ One level below ``base``, because an entity states its allocation.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -21,10 +22,13 @@ __all__ = [
     "HardwareTypeError",
     "LabelKey",
     "Quantity",
+    "QuantityError",
     "ResourceAllocation",
     "ServiceClass",
     "cpu_allocation",
     "gpu_allocation",
+    "quantity_value",
+    "shown_bytes",
 ]
 
 _DNS_LABEL = r"[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?"
@@ -42,6 +46,13 @@ LabelKey = Annotated[str, StringConstraints(max_length=317, pattern=LABEL_KEY_PA
 
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN)]
 """An amount in Kubernetes' notation, such as ``500m``, ``2`` or ``16Gi``."""
+
+_POWERS_OF_1024 = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_POWERS_OF_10 = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_PARTS = re.compile(
+    r"(?P<number>[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30}))"
+    r"(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?[0-9]{1,3}))?"
+)
 
 ADMITTED = "workflows.dyff.io/admitted"
 """The resource of which every running workflow takes one."""
@@ -80,6 +91,42 @@ class HardwareTypeError(DyffError):
             f"accelerator.gpu.hardwareTypes: '{hardware_type}' cannot name a resource; write a DNS label, "
             "optionally after a domain and a slash, as in 'nvidia.com/gpu'"
         )
+
+
+class QuantityError(DyffError):
+    """A text that is no quantity. It is not repeated: it may be anything."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "is no quantity; write a number and, if wanted, a suffix of Kubernetes, as 500M, 2Gi or 1e9"
+        )
+
+
+def quantity_value(text: str) -> Decimal:
+    """Return the number that a quantity means: 2147483648 for ``2Gi``, 0.5 for ``500m``.
+
+    The notation is that of Kubernetes (``k8s.io/apimachinery``, resource.Quantity): ``Ki`` to ``Ei`` are
+    powers of 1024, ``n`` to ``E`` powers of ten, ``1e3`` and ``1E3`` are thousand.
+
+    Raises:
+        QuantityError: ``text`` is none, or it is too long to be meant.
+    """
+    found = _PARTS.fullmatch(text)
+    if found is None:
+        raise QuantityError
+    number, suffix = Decimal(found["number"]), found["suffix"]
+    if suffix in _POWERS_OF_1024:
+        return number * Decimal(1024) ** _POWERS_OF_1024[suffix]
+    power = _POWERS_OF_10[suffix] if suffix else int(found["exponent"] or 0)
+    return number.scaleb(power)
+
+
+def shown_bytes(number: int) -> str:
+    """A number of bytes as a quantity for people, rounded: ``2Gi``, ``310Mi``, ``1.25Gi``."""
+    for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        if number >= 1024**power:
+            return f"{number / 1024**power:.2f}".rstrip("0").rstrip(".") + unit
+    return str(number)
 
 
 def cpu_allocation(

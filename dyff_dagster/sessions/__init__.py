@@ -6,13 +6,14 @@ from dyff_dagster.sessions.building import BuildError, BuiltImage, build_fingerp
 from dyff_dagster.sessions.code import code_files
 from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import parse_headers, resolve_headers
-from dyff_dagster.sessions.session import Session, open_session
+from dyff_dagster.sessions.session import Replica, Session, open_session
 from dyff_dagster.sessions.state import SessionState, read_session
 from dyff_dagster.sessions.supervisor import attach_session, end_session, start_session
 
 __all__ = [
     "BuildError",
     "BuiltImage",
+    "Replica",
     "Session",
     "SessionError",
     "SessionState",

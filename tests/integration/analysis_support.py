@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dyff_dagster import analysis
+from dyff_dagster.processes import alive, identity
 from dyff_dagster.schema.arrow import encode_schema
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import Measurement, SafetyCase
@@ -38,16 +41,22 @@ SCORES = pa.schema(
 
 @dataclass
 class Bench:
-    """A store, two inputs of four rows (the evaluation has two replications), and one module."""
+    """A store, two inputs of four rows (the evaluation has two replications), and one module.
+
+    With ``fresh=False`` it is one that lies there already.
+    """
 
     root: Path
+    fresh: bool = True
     seen: list[tuple[str, int | None, int | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = Store(self.root / "store")
         self.module = self.root / "module"
-        self.module.mkdir(parents=True)
         self.inputs = {name: self.root / name for name in (DATASET, EVALUATION)}
+        if not self.fresh:
+            return
+        self.module.mkdir(parents=True)
         for path in self.inputs.values():
             path.mkdir()
         rows = [{"_index_": i, "label": i % 2} for i in range(4)]
@@ -58,6 +67,11 @@ class Bench:
             for i in range(4)
         ]
         pq.write_table(pa.Table.from_pylist(answers), self.inputs[EVALUATION] / "answers.parquet")
+
+    def leftovers(self, name: str) -> list[Path]:
+        """What is left of versions that were never finished."""
+        drafts = Path(self.store.working(name) / "drafts")
+        return list(drafts.iterdir()) if drafts.exists() else []
 
     def notebook(self, *cells: str, name: str = "case.ipynb") -> None:
         """Write a notebook into the module; a cell that begins with ``#md`` is Markdown."""
@@ -123,6 +137,21 @@ class Bench:
             progress=lambda message, done=None, total=None: self.seen.append((message, done, total)),
             **options,
         )
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something to come to pass, and return it."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.02)
+    return value
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it a zombie that somebody else has to collect."""
+    found = identity(pid)
+    return found is None or not alive(pid, found)
 
 
 _NOTEBOOK = {

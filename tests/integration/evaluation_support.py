@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from dyff_dagster import evaluation
 from dyff_dagster.evaluation import EvaluationOptions
 from dyff_dagster.schema.platform import DataSchema, Evaluation
 from dyff_dagster.sessions import Session
+from dyff_dagster.sessions.session import Places
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 
 OUTPUT = DataSchema.make_output_schema(pa.schema([pa.field("y", pa.int64(), nullable=False)]))
@@ -54,6 +55,7 @@ class World:
         urls: Of the service's replicas.
         headers: Sent with every request.
         version: Of the data set; None: of no known version, as where it was not committed.
+        moving: Of a session whose replicas come and go, else None.
     """
 
     def __init__(self, directory: Path, urls: Sequence[str], rows: int | None = 40) -> None:
@@ -63,6 +65,7 @@ class World:
         self.sessions = directory / "sessions"
         self.headers: dict[str, str] = {}
         self.version: str | None = None
+        self.moving: Callable[[int], Places] | None = None
         if rows is not None:  # None: they are there
             self.write_rows({index: index for index in range(rows)})
 
@@ -93,7 +96,7 @@ class World:
 
         @contextmanager
         def session() -> Iterator[Session]:
-            yield Session(entity.id, self.urls, self.sessions, self.headers)
+            yield Session(entity.id, self.urls, self.sessions, self.headers, moving=self.moving)
 
         upstream = {} if self.version is None else {"rows": self.version}
         with self.store.lock(entity.id):

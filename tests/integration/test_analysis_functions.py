@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, FunctionFailed, IncompleteRows
+from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, FunctionFailed, IncompleteRows, Limits
 from dyff_dagster.store import StoreError
 from tests.integration.analysis_support import SCORES, Bench
 
@@ -181,16 +181,15 @@ def test_a_secret_of_the_parent_is_not_seen(tmp_path: Path, monkeypatch: pytest.
 def test_everything_that_a_function_started_is_gone_after_a_timeout(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.function(
-        "import pathlib, subprocess, time\n"
+        "import subprocess, time\n"
         "def judge(a, rows, answers):\n"
-        "    child = subprocess.Popen(['sleep', '600'])\n"
-        f"    pathlib.Path({str(tmp_path / 'pids')!r}).write_text(str(child.pid))\n"
+        "    print('child', subprocess.Popen(['sleep', '600']).pid)\n"
         "    time.sleep(600)\n"
     )
     with pytest.raises(AnalysisTimeout):
-        bench.run(bench.measurement(), timeout=4)
+        bench.run(bench.measurement(), limits=Limits(seconds=4))
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pids").read_text()), 0)
+        os.kill(int(Path(bench.store.working("measured") / "logs.txt").read_text().split()[-1]), 0)
 
 
 def test_a_rubric_is_applied(tmp_path: Path) -> None:
@@ -240,6 +239,12 @@ def test_scores_are_not_written_through_a_link(tmp_path: Path) -> None:
     assert not outside.exists()
 
 
+@pytest.fixture
+def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose kernel cannot keep a method from writing elsewhere: what it changed is found out."""
+    monkeypatch.setattr("dyff_dagster.analysis.child.can_confine", lambda: False)
+
+
 TOUCHING = """
 import os, pathlib
 import pyarrow as pa
@@ -265,7 +270,9 @@ def judge(arguments, rows, answers):
         ("pathlib.Path('root/module/scoring_under_test.py').write_text('x')", "module module"),
     ],
 )
-def test_a_method_that_changes_what_it_reads_is_refused(tmp_path: Path, change: str, named: str) -> None:
+def test_a_method_that_changes_what_it_reads_is_refused(
+    old_kernel: None, tmp_path: Path, change: str, named: str
+) -> None:
     bench = Bench(tmp_path)
     bench.function(TOUCHING.replace("CHANGE", change))
     with pytest.raises(
@@ -276,14 +283,25 @@ def test_a_method_that_changes_what_it_reads_is_refused(tmp_path: Path, change: 
     assert bench.store.current("measured") is None
 
 
-def test_a_method_that_changes_its_input_and_then_fails_is_told_of_the_input(tmp_path: Path) -> None:
+def test_times_of_files_that_a_method_changes_are_found_out(tmp_path: Path) -> None:
+    """No kernel keeps it from that."""
     bench = Bench(tmp_path)
     bench.function(TOUCHING.replace("CHANGE", "os.utime('root/rows/data.parquet'); raise KeyError"))
     with pytest.raises(AnalysisError, match="changed files of its input rows"):
         bench.run(bench.measurement())
 
 
-def test_compiled_files_beside_a_module_are_no_change_of_it(tmp_path: Path) -> None:
+def test_a_method_that_changes_its_input_and_then_hangs_is_told_of_the_input(
+    old_kernel: None, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path)
+    change = "os.unlink('root/rows/data.parquet'); __import__('time').sleep(600)"
+    bench.function(TOUCHING.replace("CHANGE", change))
+    with pytest.raises(AnalysisError, match="changed files of its input rows"):
+        bench.run(bench.measurement(), limits=Limits(seconds=20))
+
+
+def test_compiled_files_beside_a_module_are_no_change_of_it(old_kernel: None, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.function(
         TOUCHING.replace(
@@ -328,7 +346,7 @@ def test_a_line_of_progress_that_is_none_is_passed_over(tmp_path: Path, line: st
     bench = Bench(tmp_path)
     bench.function(judge(keep=f"open('progress.jsonl', 'a').write({line!r} + chr(10))"))
     assert bench.run(bench.measurement()).facts.rows == 8
-    assert all(message == "8 rows" or message.endswith(" rows") for message, _, _ in bench.seen)
+    assert {message for message, _, _ in bench.seen} == {"rows"}
 
 
 def test_surplus_and_missing_arguments_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import dagster as dg
 import pytest
 
 from dyff_dagster import Catalog, DyffStorage, build_definitions
+from dyff_dagster.orchestration.names import asset_key
+from dyff_dagster.orchestration.propagation import build_failure_sensor
 from dyff_dagster.orchestration.standing import Standing, standings
 from tests.integration import small_catalog
 
@@ -150,3 +152,29 @@ def test_a_thousand_entities_are_read_in_a_few_queries(site: Site) -> None:
     site.instance.get_asset_records = counting  # type: ignore[method-assign,assignment]
     assert len(standings(catalog, site.instance)) > 1000
     assert counted <= 3
+
+
+def test_everything_behind_a_failure_is_told_of_it(site: Site) -> None:
+    (site.directory / "garbage").touch()
+    run = site.run()
+    catalog = site.catalog
+    keys = {entity.id: asset_key(entity) for entity in catalog.entities.values()}
+    sensor = build_failure_sensor(catalog, keys, "dyff")
+    dagster_run = site.instance.get_run_by_id(run)
+    (failure,) = site.instance.get_records_for_run(run, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    assert dagster_run is not None and failure.event_log_entry.dagster_event is not None
+    context = dg.build_run_status_sensor_context(
+        sensor_name=sensor.name,
+        dagster_instance=site.instance,
+        dagster_run=dagster_run,
+        dagster_event=failure.event_log_entry.dagster_event,
+    ).for_run_failure()
+    sensor(context)
+    for name in ("judged", "scores"):
+        (record,) = site.instance.fetch_observations(keys[name], limit=1).records
+        observation = record.asset_observation
+        assert observation is not None
+        assert observation.metadata["dyff/reason"].value == "FailedDependency"
+        assert observation.metadata["dyff/cause"].value == keys["doubled"]
+    assert not site.instance.fetch_observations(keys["rows"], limit=1).records
+    assert site.words()["scores"] == ("Failed", "FailedDependency")

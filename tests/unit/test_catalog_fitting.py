@@ -305,7 +305,35 @@ def test_a_scope_s_model_is_its_service_s(tmp_path: Path) -> None:
     found = problems(
         write(tmp_path, MODEL, SERVICE, modelless, DATASET, EVALUATION, MODULE, method, measurement)
     )
-    assert found == ["audit.yaml:71: scope.model: is 'net', and service 'bare' has no model; leave it out"]
+    assert found == [
+        "audit.yaml:71: scope.model: is 'net', and service 'bare' has no model; leave it out",
+        "audit.yaml:71: scope.inferenceService: is 'bare', and the inputs are made of answers of 'service'; "
+        "write service",
+    ]
+
+
+def test_a_result_about_a_service_that_gave_none_of_its_answers_is_refused(tmp_path: Path) -> None:
+    other = (*OTHERS[:2], OTHERS[3].replace("inferenceService: service", "inferenceService: other-service"))
+    assert "other-service" in other[2]
+    about_the_run = "{evaluation: other-run, inferenceService: other-service, dataset: rows}"
+    # An evaluation of another service than the input's: it agrees with itself, and not with what is read.
+    assert problems(write(tmp_path / "evaluation", ALL.replace(SCOPE, about_the_run), *other)) == [
+        "audit.yaml:63: scope.inferenceService: is 'other-service', and the inputs are made of answers of 'service'; "
+        "write service"
+    ]
+    method = CASE_METHOD.replace("kind: Evaluation}", "kind: Measurement}").replace(
+        "scope: Evaluation", "scope: InferenceService"
+    )
+    # Through a measurement, and without an evaluation in the scope.
+    case = CASE.replace("entity: run}", "entity: counted}").replace(
+        SCOPE, "{inferenceService: other-service}"
+    )
+    (found,) = problems(write(tmp_path / "case", ALL, *OTHERS[:2], method, case))
+    assert found.endswith(
+        "scope.inferenceService: is 'other-service', and the inputs are made of answers of 'service'; write service"
+    )
+    fits = case.replace("other-service", "service")
+    assert warnings(write(tmp_path / "fits", ALL, *OTHERS[:2], method, fits)) == []
 
 
 @pytest.mark.parametrize(

@@ -447,6 +447,35 @@ ANNOTATIONS = [
         ["audit.yaml:35: annotations.dyff-dagster/max-requests: must be a whole number, 0 or more"],
     ),
     (
+        "a limit of memory that is no quantity",
+        [MODULE, METHOD + "annotations: {dyff-dagster/max-memory: 2GB}\n"],
+        [
+            "audit.yaml:23: annotations.dyff-dagster/max-memory: is no quantity; write a number and, if wanted, "
+            "a suffix of Kubernetes, as 500M, 2Gi or 1e9"
+        ],
+    ),
+    (
+        "a limit of memory that is in gigabytes, without saying so",
+        [MODULE, METHOD + "annotations: {dyff-dagster/max-memory: 2}\n"],
+        [
+            "audit.yaml:23: annotations.dyff-dagster/max-memory: means 2 bytes, and an analysis takes more before "
+            "it has read a row; write 128Mi or more, as in 2Gi"
+        ],
+    ),
+    (
+        "an analysis that may take no time",
+        [MODULE, METHOD + "annotations: {dyff-dagster/max-seconds: 0}\n"],
+        ["audit.yaml:23: annotations.dyff-dagster/max-seconds: must be a number of seconds, more than 0"],
+    ),
+    (
+        "a limit of memory where nothing is computed",
+        [MODEL, SERVICE, DATASET, EVALUATION + "annotations: {dyff-dagster/max-memory: 2Gi}\n"],
+        [
+            "audit.yaml:35: annotations.dyff-dagster/max-memory: 'dyff-dagster/max-memory' belongs on Measurement, "
+            "SafetyCase, Report, Method; this is of kind Evaluation"
+        ],
+    ),
+    (
         "a price that is not known",
         [MODEL, SERVICE + 'annotations: {dyff-dagster/prices: \'{"input": 0.15, "ouput": 0.6}\'}\n'],
         ["audit.yaml:18: annotations.dyff-dagster/prices: has no key 'ouput'; did you mean 'output'?"],
@@ -604,6 +633,15 @@ def test_annotations_that_act_on_an_evaluation_are_no_warning(tmp_path: Path) ->
     assert warnings(write(tmp_path, MODEL, service, DATASET, evaluation)) == []
 
 
+def test_limits_of_analyses_are_no_warning(tmp_path: Path) -> None:
+    lines = "annotations: {dyff-dagster/max-seconds: 90, dyff-dagster/max-memory: 1.5Gi}\n"
+    measurement = MEASUREMENT + lines
+    assert (
+        warnings(write(tmp_path, MODEL, SERVICE, DATASET, EVALUATION, MODULE, METHOD + lines, measurement))
+        == []
+    )
+
+
 def test_a_cap_on_money_needs_prices(tmp_path: Path) -> None:
     capped = EVALUATION + "annotations: {dyff-dagster/max-cost: 1.50}\n"
     with pytest.raises(CatalogError) as error:
@@ -624,10 +662,8 @@ def test_an_annotation_that_nothing_acts_on_is_a_warning(tmp_path: Path) -> None
         "output: {kind: SafetyCase, safetyCase: {name: m}}\n"
     )
     (warning,) = Catalog.load(path).warnings
-    assert (
-        str(warning)
-        == f"{path}:6: annotations.dyff-dagster/automation: has no effect in this release; do not rely on it"
-    )
+    what = "has no effect on a Method: there is nothing to compute for it"
+    assert str(warning) == f"{path}:6: annotations.dyff-dagster/automation: {what}"
 
 
 @pytest.mark.parametrize("wrong", ["evl-0777", "eval-07777", "Eval-0777", "evaluation-0777"])

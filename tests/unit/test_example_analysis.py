@@ -219,9 +219,11 @@ def run_notebook(
     instances: pa.Table,
     scores: dict[str, dict[str, Any]],
     patients: list[dict[str, Any]],
+    answers: list[dict[str, Any]],
     **arguments: str,
 ) -> dict[str, Any]:
-    """Run the code cells with a real context over ``root``; returns the scores and the conclusion recorded."""
+    """Run the code cells with a real context over ``root``; returns what was recorded, and what was shown."""
+    from dyff_dagster.analysis.display import collected
     from dyff_dagster.catalog import Catalog
     from dyff_dagster.schema.platform import SafetyCase
 
@@ -232,6 +234,7 @@ def run_notebook(
         "wdbc-instances": instances,
         "wdbc-accuracy": pa.Table.from_pylist(list(scores.values())),
         "wdbc-held-out": pa.Table.from_pylist(patients),
+        "wdbc-logreg-eval": pa.Table.from_pylist(answers),
     }
     for entity, table in tables.items():
         (root / entity).mkdir()
@@ -246,7 +249,7 @@ def run_notebook(
     space: dict[str, Any] = {}
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), collected() as shown:
         for cell in cells:
             exec(compile(cell.source, cell["id"], "exec"), space)
     recorded = root / spec["id"] / ".dyff"
@@ -254,6 +257,7 @@ def run_notebook(
         "scores": json.loads((recorded / "scores.json").read_text("utf-8"))["scores"],
         "intervals": json.loads((recorded / "intervals.json").read_text("utf-8")),
         "conclusion": json.loads((recorded / "conclusion.json").read_text("utf-8")),
+        "shown": "".join(shown),
         "figure": (recorded / "figure.png").read_bytes(),
         "missed": [(int(space["rows"][i]), space["number"][int(space["rows"][i])]) for i in space["missed"]],
         "roc_area": float(space["np"].trapezoid(space["tpr"], space["fpr"])),
@@ -271,7 +275,7 @@ def page(
     instances = judge(answers)
     with pytest.MonkeyPatch.context() as monkeypatch:
         return run_notebook(
-            tmp_path_factory.mktemp("page"), monkeypatch, instances, summarize(instances), patients
+            tmp_path_factory.mktemp("page"), monkeypatch, instances, summarize(instances), patients, answers
         )
 
 
@@ -296,6 +300,25 @@ def test_page_holds_and_says_that_only_the_point_estimate_meets_the_first_thresh
 
 def test_page_names_the_missed_patients_with_the_most_confident_miss_first(page: dict[str, Any]) -> None:
     assert page["missed"] == [(15, 40), (78, 213), (51, 135), (98, 263), (6, 13), (72, 197)]
+
+
+def test_page_leads_from_each_score_to_the_wrong_answers_and_to_what_was_asked(
+    page: dict[str, Any], answers: list[dict[str, Any]]
+) -> None:
+    shown = page["shown"]
+    assert "rests on 71 rows with label malignant. In 6 of them correct is not always true." in shown
+    assert "rests on 119 rows with label benign. In 2 of them correct is not always true." in shown
+    traced = re.findall(r'<th scope="row"><span class="dyff-label">Row</span> (\d+)</th>', shown)
+    assert sorted(map(int, traced)) == sorted([15, 78, 51, 98, 6, 72, 28, 176])
+    (said,) = answers[15]["responses"]
+    assert f"<i>malignant_probability</i> {said['malignant_probability']:.6g}" in shown
+    assert "<i>patient</i> 40; <i>mean_radius</i> 13.44; <i>mean_texture</i> 21.58" in shown
+
+
+def test_every_figure_says_in_words_what_is_seen_on_it(page: dict[str, Any]) -> None:
+    figures = re.findall(r'<img alt="([^"]*)".*?<figcaption>(.*?)</figcaption>', page["shown"])
+    assert len(figures) == 5
+    assert all(len(alt) > 60 and alt != caption for alt, caption in figures)
 
 
 def test_area_under_the_drawn_curve_is_the_auc(page: dict[str, Any]) -> None:
@@ -324,7 +347,9 @@ def test_page_of_an_unstable_service_that_fails_is_published_all_the_same(
         for response in row["responses"]
     ]
     instances = judge(unstable)
-    found = run_notebook(tmp_path, monkeypatch, instances, summarize(instances), patients, min_auc="0.999")
+    found = run_notebook(
+        tmp_path, monkeypatch, instances, summarize(instances), patients, unstable, min_auc="0.999"
+    )
     assert found["conclusion"]["holds"] is False
     assert found["conclusion"]["text"].startswith("Neither threshold that was fixed beforehand is met")
 

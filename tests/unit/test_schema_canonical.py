@@ -138,7 +138,7 @@ def noted(key: str, value: str) -> list[dict[str, str]]:
         ),
         *(
             evaluation(annotations=noted(f"dyff-dagster/{name}", "1"))
-            for name in ("max-requests", "max-cost", "max-seconds", "isolation")
+            for name in ("max-requests", "max-cost", "max-seconds", "max-memory", "isolation")
         ),
         evaluation(annotations=noted("example.com/note", "1")),
         evaluation(annotations=noted("dyff-dagster/headers", '{"Authorization": "Bearer ${TOKEN}"}')),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from dyff_dagster import analysis
+from dyff_dagster.analysis import Limits
 from dyff_dagster.analysis.records import read_scores
 from dyff_dagster.audits.bundle.errors import shown
 from dyff_dagster.audits.bundle.findings import Check
@@ -51,7 +53,11 @@ def execute(
                 inputs=Inputs(**commit.inputs),
                 input_paths={name: _directory(files, chain, name) for name in wanted},
                 modules={name: _directory(files, chain, name) for name in entity.method.modules},
-                timeout=timeout,
+                limits=replace(
+                    Limits.of(entity, chain.entities.get(entity.method.id)),
+                    seconds=timeout,
+                    more_seconds="give it more with --timeout",
+                ),
             )
         except DyffError as error:
             faults.append(f"{entity_id}: {shown(str(error))}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.dataset
 
+from dyff_dagster.analysis import OWN_CODE, own_code_digest
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.recipes import QUOTED, Derivation, Rows, read_derivations, replay, top_level
 from dyff_dagster.analysis.records import read_scores
@@ -196,9 +197,10 @@ def _checked(
     again = Score(score.name, math.nan if made.value is None else made.value, made.low, made.high, made.n)
     if same_numbers(score, again):
         return replace(stands, verdict="recomputed")
-    return replace(
-        stands, verdict="differs", why=f"made again it is {_numbers(again)}, not {_numbers(score)}"
-    )
+    why = f"made again it is {_numbers(again)}, not {_numbers(score)}"
+    if chain.commits[entity_id].inputs["extras"].get(OWN_CODE, own_code_digest()) != own_code_digest():
+        why += "; it was made with other code of dyff-dagster than is installed here"
+    return replace(stands, verdict="differs", why=why)
 
 
 def same_numbers(one: Score | CheckedScore, other: Score | CheckedScore) -> bool:

@@ -33,8 +33,9 @@ _ROOTS = {
     "resourcequotas": "/api/v1",
 }
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_PASSING = frozenset({429, 500, 502, 503, 504})
 _SECONDS_TO_ANSWER = 30.0
+_SECONDS_FOR_LOG = 5.0
+"""The API server asks the pod's node for it, which may be lost; nothing else may wait for that."""
 _MERGE = "application/strategic-merge-patch+json"
 
 PATIENCE = 90.0
@@ -162,37 +163,32 @@ class KubernetesApi:
             raise
         return True
 
-    def log(
-        self, pod: str, *, previous: bool = False, tail_lines: int | None = None, most: int = 16 << 20
-    ) -> str:
-        """The output of a pod's first container; empty where it has none (any more).
+    def log(self, pod: str, container: str, most: int = 16 << 20) -> str:
+        """The output of a pod's container; empty where it has none (any more).
 
         Args:
             pod: Its name.
-            previous: Of the container before it was restarted.
-            tail_lines: The last lines only.
+            container: The container's.
             most: Bytes at most.
         """
-        query = {"limitBytes": str(most)}
-        if previous:
-            query["previous"] = "true"
-        if tail_lines is not None:
-            query["tailLines"] = str(tail_lines)
+        query = {"container": container, "limitBytes": str(most)}
         try:
-            response = self._request("GET", self._path("pods", pod) + "/log", query)
+            path = self._path("pods", pod) + "/log"
+            response = self._request("GET", path, query, wait=_SECONDS_FOR_LOG, patience=_SECONDS_FOR_LOG)
         except ApiError as error:
             if error.status in (400, 404):
                 return ""
             raise
         return str(response.data.decode("utf-8", "replace"))
 
-    def watch(self, kind: str, labels: str, seconds: int = 240) -> Iterator[tuple[str, Object]]:
+    def watch(self, kind: str, labels: str, seconds: int = 60) -> Iterator[tuple[str, Object]]:
         """What is there, each as ``ADDED``, then ``SYNCED`` with nothing, then each change, for a while.
 
         Args:
             kind: Plural of the kind.
             labels: Label selector.
-            seconds: After which the server ends it; begin again then.
+            seconds: After which the server ends it; begin again then. A connection that died without a word is
+                noticed half a minute later.
 
         Yields:
             ``ADDED``, ``MODIFIED`` or ``DELETED``, and the object.
@@ -212,7 +208,7 @@ class KubernetesApi:
         )
         with closing(response):
             for line in _lines(response):
-                event = json.loads(line)
+                event = _parsed(line, f"GET {self._path(kind)}")
                 if event["type"] == "ERROR":
                     return  # what was asked for lies too far back: whoever watches begins again
                 if event["type"] != "BOOKMARK":
@@ -261,8 +257,7 @@ class KubernetesApi:
         content: str = "application/json",
     ) -> Object:
         response = self._request(method, path, query or {}, body=body, content=content)
-        found: Object = json.loads(response.data)
-        return found
+        return _parsed(response.data, f"{method} {path}")
 
     def _request(
         self,
@@ -274,19 +269,22 @@ class KubernetesApi:
         content: str = "application/json",
         wait: float = _SECONDS_TO_ANSWER,
         stream: bool = False,
+        patience: float | None = None,
     ) -> Any:
         import tenacity
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda e: isinstance(e, ApiError) and e.status in (0, *_PASSING)
-            ),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, ApiError) and error.passing),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-            stop=tenacity.stop_after_delay(self.patience),
+            stop=tenacity.stop_after_delay(self.patience if patience is None else patience),
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._once, method, path, query, body, content, wait, stream)
+        try:
+            return retrying(self._once, method, path, query, body, content, wait, stream)
+        except ApiError as error:
+            error.tries = int(retrying.statistics.get("attempt_number", 1))
+            raise
 
     def _once(
         self,
@@ -356,6 +354,16 @@ class KubernetesApi:
 
 
 _FORBIDDEN = re.compile(r'(?P<who>User "[^"]+") cannot (?P<verb>\w+) resource "(?P<kind>[\w/]+)"')
+
+
+def _parsed(text: bytes, what: str) -> Object:
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise ApiError(f"what answers at the API server's address does not speak its language ({what})", 0)
 
 
 def _lines(response: Any) -> Iterator[bytes]:

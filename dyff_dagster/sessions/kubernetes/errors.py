@@ -7,6 +7,8 @@ from typing import Any
 
 from dyff_dagster.sessions.errors import SessionError
 
+_PASSING = frozenset({0, 429, 500, 502, 503, 504})
+
 
 class KubernetesError(SessionError):
     """The cluster refused something, or what was started there failed.
@@ -29,6 +31,7 @@ class ApiError(KubernetesError):
         status: The HTTP status, 0 where there was no answer.
         code: Kubernetes' word for it: ``AlreadyExists``, ``NotFound``, ``Forbidden``, ``Invalid`` …
         details: The rest of the answer's ``details``.
+        tries: Requests that were sent; of all but the last, the answer may have been lost.
     """
 
     def __init__(self, message: str, status: int, code: str = "", details: Any = None) -> None:
@@ -36,3 +39,9 @@ class ApiError(KubernetesError):
         self.status = status
         self.code = code
         self.details = details
+        self.tries = 1
+
+    @property
+    def passing(self) -> bool:
+        """Whether it says nothing of what was asked, and may pass by itself."""
+        return self.status in _PASSING

@@ -23,13 +23,14 @@ class Lease:
         uid: The Job's.
         seconds: From each renewal on.
         expires: Never past this.
+        most: Seconds that it may live in all, however often it was taken over.
     """
 
     def __init__(
-        self, api: KubernetesApi, name: str, uid: str, seconds: int, expires: datetime | None
+        self, api: KubernetesApi, name: str, uid: str, seconds: int, expires: datetime | None, most: int
     ) -> None:
         self._api, self._name, self._uid = api, name, uid
-        self._seconds, self._expires = seconds, expires
+        self._seconds, self._expires, self._most = seconds, expires, most
         self._lock = threading.Lock()
         self._advances = self._renewed_at = 0
         self._next = time.monotonic() + self._pause
@@ -70,7 +71,7 @@ class Lease:
         job = self._api.get("jobs", self._name)
         begun = None if job is None else parse_time((job.get("status") or {}).get("startTime"))
         if begun is not None:
-            limit = max(1, int((moment - begun).total_seconds()))
+            limit = min(self._most, max(1, int((moment - begun).total_seconds())))
             self._api.patch("jobs", self._name, {"spec": {"activeDeadlineSeconds": limit}})
 
     def _renew(self) -> None:
@@ -83,7 +84,7 @@ class Lease:
         deadline = self._api.now() + timedelta(seconds=self._seconds)
         if self._expires is not None:
             deadline = min(deadline, self._expires)
-        limit = int((deadline - begun).total_seconds())
+        limit = min(self._most, int((deadline - begun).total_seconds()))
         if limit > job["spec"].get("activeDeadlineSeconds", 0):
             self._api.patch("jobs", self._name, {"spec": {"activeDeadlineSeconds": limit}})
             self.renewals += 1

@@ -15,6 +15,7 @@ from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.sessions.kubernetes.api import Object
 from dyff_dagster.sessions.kubernetes.hardware import Placement
 from dyff_dagster.sessions.kubernetes.names import (
+    ATTEMPT,
     CLIENT,
     ENTITY_ID,
     EXPIRES,
@@ -106,19 +107,21 @@ class SessionPlan:
         return found
 
 
-def job(plan: SessionPlan, seconds: int, expires: str | None) -> Object:
+def job(plan: SessionPlan, seconds: int, expires: str | None, attempt: str = "") -> Object:
     """The Job that serves, suspended where the server knows how to.
 
     Args:
         plan: The session.
         seconds: After which it ends by itself.
         expires: When it must have ended in any case, for people to read.
+        attempt: What tells it from others of its name.
     """
     settings = plan.settings
     annotations = {
         ENTITY_ID: plan.entity_id,
         FINGERPRINT: plan.fingerprint,
         SERVICE_DIGEST: plan.service_digest,
+        ATTEMPT: attempt,
     }
     if expires is not None:
         annotations[EXPIRES] = expires
@@ -174,6 +177,8 @@ def _pod_spec(plan: SessionPlan) -> Object:
         # ending a session would always take its whole grace. In a shared one, the pause container is the first.
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": settings.grace,
+        # The Job's deadline is kept by the control plane, this one by the node itself, whoever else is away.
+        "activeDeadlineSeconds": settings.maxLifetime,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": settings.user,

@@ -23,6 +23,9 @@ SERVICE_DIGEST = "dyff-dagster/service-digest"
 EXPIRES = "dyff-dagster/expires"
 ENTITY_ID = "dyff-dagster/entity-id"
 ARMED = "dyff-dagster/armed"
+ATTEMPT = "dyff-dagster/attempt"
+"""What tells a Job that we made from one that was there, where the answer to our request is lost."""
+ASKED = "dyff-dagster/asked-again"
 
 _LONGEST = 46
 """Of a name: Kubernetes allows 63 characters, and pods of a Job append six, and Kueue some."""

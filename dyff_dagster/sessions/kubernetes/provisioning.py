@@ -8,7 +8,9 @@ every run, so that the next one takes over what it finds instead of making a sec
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +21,7 @@ from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
 from dyff_dagster.sessions.kubernetes.names import (
     ARMED,
+    ATTEMPT,
     COMPONENT,
     FINGERPRINT,
     MANAGED_BY,
@@ -26,12 +29,16 @@ from dyff_dagster.sessions.kubernetes.names import (
     RUN,
     SESSION,
 )
-from dyff_dagster.sessions.kubernetes.signals import failed_job, is_suspended, parse_time
+from dyff_dagster.sessions.kubernetes.signals import belongs_to, failed_job, is_suspended, lives, parse_time
 from dyff_dagster.store import Progress, no_progress
 
 _SECONDS_TO_GO = 120.0
 """After which an old session of the same name, which was deleted, must be gone."""
-_SECONDS_FOR_SECRET = 20.0
+_SECONDS_FOR_SECRET = 3.0
+_SECONDS_FOR_OTHERS_SECRET = 20.0
+"""In which a Secret of that name goes, if it is of an earlier session; one that stays is ours."""
+_SECONDS_TO_RENEW = 2.0
+"""That a session which is taken over must have left: at its deadline, it would be gone before it is renewed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def provision(
     seconds: int,
     expires: datetime | None,
     token_for: Callable[[str], str] | None,
+    shared: bool = False,
     progress: Progress = no_progress,
 ) -> Provisioned:
     """Create a session's objects, or take over those that an earlier run left.
@@ -73,34 +81,57 @@ def provision(
         seconds: Until it ends by itself, from its arming on.
         expires: When it must have ended in any case.
         token_for: The token of the session whose Job has this uid; None: no token.
+        shared: Whether others may be using one that is there: where this fails, it is left as it was.
         progress: Told what is done.
 
     Raises:
         KubernetesError: The cluster refuses one of the objects, or has something else of that name.
     """
     text = expires.isoformat(timespec="seconds") if expires is not None else None
-    made, adopted = _job(api, plan, seconds, text, progress)
+    first = seconds
+    if expires is not None:
+        first = max(1, min(seconds, int((expires - api.now()).total_seconds())))
+    _must_be_able_to_end(api, plan)
+    body = manifests.job(plan, first, text, uuid.uuid4().hex)
+    made: Object | None = None
+    adopted = False
     try:
-        uid = made["metadata"]["uid"]
-        token = token_for(uid) if token_for is not None else None
+        made, adopted = _job(api, plan, body, progress)
+        token = token_for(made["metadata"]["uid"]) if token_for is not None else None
         _children(api, plan, made, token, adopted)
         armed = _arm(api, plan, made, seconds, expires, adopted)
-    except BaseException:
-        if not adopted:
+    except BaseException as error:
+        if not (adopted and shared):
             # What cannot be completed must not stay, and spends nothing that anybody has asked for.
-            _quietly_delete(api, plan.name, made["metadata"]["uid"])
+            _quietly_delete(api, body, made)
+        if isinstance(error, ApiError):
+            raise _of(plan, error) from None
         raise
     return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
 
 
-def _job(
-    api: KubernetesApi, plan: SessionPlan, seconds: int, expires: str | None, progress: Progress
-) -> tuple[Object, bool]:
+def _must_be_able_to_end(api: KubernetesApi, plan: SessionPlan) -> None:
+    """Refuse to start what could not be ended before its lease is over."""
+    try:
+        may = api.may("delete", "jobs")
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise _of(plan, error) from None
+        return  # nobody tells
+    if not may:
+        raise KubernetesError(
+            f"{plan.entity_id}: its session could not be ended once it has answered: we may not delete jobs in the "
+            f"namespace {api.namespace}: add the verb delete on jobs to our Role (docs/kubernetes.md has all of it)",
+            session_id=plan.entity_id,
+        )
+
+
+def _job(api: KubernetesApi, plan: SessionPlan, body: Object, progress: Progress) -> tuple[Object, bool]:
     """The Job of that name, made or taken over; and whether it was taken over."""
     end = time.monotonic() + _SECONDS_TO_GO
     while True:
         try:
-            made = api.create("jobs", manifests.job(plan, seconds, expires))
+            made = api.create("jobs", body)
             progress(f"session {plan.name}: created", None, None)
             return made, False
         except ApiError as error:
@@ -114,7 +145,9 @@ def _job(
                 f"{plan.entity_id}: the namespace {api.namespace} has a Job {plan.name} that is not ours: remove it",
                 session_id=plan.entity_id,
             )
-        if _may_be_adopted(found, plan):
+        if _attempt_of(found) == _attempt_of(body):
+            return found, False  # the answer to our own request was lost
+        if _may_be_adopted(found, plan, api.now()):
             progress(f"session {plan.name}: found one that an earlier run left, and took it over", None, None)
             run = dict(plan.labels).get(RUN)
             return api.patch("jobs", plan.name, {"metadata": {"labels": {RUN: run}}}), True
@@ -130,13 +163,28 @@ def _job(
         time.sleep(0.5)
 
 
-def _may_be_adopted(found: Object, plan: SessionPlan) -> bool:
+def _may_be_adopted(found: Object, plan: SessionPlan, now: datetime) -> bool:
     annotations = found["metadata"].get("annotations") or {}
     return (
         not found["metadata"].get("deletionTimestamp")
         and failed_job(found) is None
         and annotations.get(FINGERPRINT) == plan.fingerprint
+        and _has_time(found, plan, now)
     )
+
+
+def _has_time(found: Object, plan: SessionPlan, now: datetime) -> bool:
+    """Whether it lives long enough to be renewed, and may live long enough to be of use."""
+    begun = parse_time((found.get("status") or {}).get("startTime"))
+    if begun is None:
+        return True  # its time has not begun
+    lived = (now - begun).total_seconds()
+    left = found["spec"].get("activeDeadlineSeconds", 0) - lived
+    return left >= _SECONDS_TO_RENEW and plan.settings.maxLifetime - lived >= plan.settings.lease / 2
+
+
+def _attempt_of(job: Object) -> str:
+    return str((job["metadata"].get("annotations") or {}).get(ATTEMPT, ""))
 
 
 def _children(api: KubernetesApi, plan: SessionPlan, owner: Object, token: str | None, adopted: bool) -> None:
@@ -156,6 +204,7 @@ def _children(api: KubernetesApi, plan: SessionPlan, owner: Object, token: str |
 def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopted: bool) -> None:
     """Create an object of the session; one that is there already may be of a session that is just going."""
     begun = time.monotonic()
+    lost = False  # whether an answer to an earlier try may have been
     while True:
         try:
             api.create(kind, body)
@@ -163,11 +212,12 @@ def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopt
         except ApiError as error:
             if error.code != "AlreadyExists":
                 raise _of(plan, error) from None
+            lost = lost or error.tries > 1
         waited = time.monotonic() - begun
         if kind == "secrets":
             # We may not read it. One that is older than its Job goes within seconds; one that stays was made by a try
             # of ours whose answer was lost.
-            if adopted or waited >= _SECONDS_FOR_SECRET:
+            if adopted or waited >= (_SECONDS_FOR_SECRET if lost else _SECONDS_FOR_OTHERS_SECRET):
                 return
         elif _is_of(api.get(kind, plan.name), body):
             return
@@ -203,6 +253,7 @@ def _arm(
     if expires is not None:
         deadline = min(deadline, expires)
     limit = max(1, int((deadline - (begun or now)).total_seconds()))
+    limit = min(limit, plan.settings.maxLifetime)
     change: dict[str, Any] = {
         "metadata": {"annotations": {ARMED: now.isoformat(timespec="seconds")}},
         "spec": {"activeDeadlineSeconds": limit},
@@ -212,8 +263,16 @@ def _arm(
     return api.patch("jobs", plan.name, change)
 
 
-def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: int | None = None) -> bool:
-    """Delete a session with all that belongs to it, and wait until its pods are gone; whether there was one.
+def end(
+    api: KubernetesApi,
+    name: str,
+    uid: str | None,
+    *,
+    wait: float,
+    grace: int | None = None,
+    wholly: bool = False,
+) -> bool:
+    """Delete a session with all that belongs to it, and wait until its pods have ended; whether there was one.
 
     Args:
         api: The cluster.
@@ -221,6 +280,7 @@ def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: i
         uid: Of its Job, so that a later one of the same name is left alone; None: whichever there is.
         wait: Seconds to wait for its pods.
         grace: Seconds that pods get; default their own.
+        wholly: Wait until the cluster has forgotten it, too, so that there can be another of its name.
 
     Raises:
         KubernetesError: It is still there after that time.
@@ -231,12 +291,15 @@ def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: i
     pause = 0.1
     while True:
         job = api.get("jobs", name)
-        if (job is None or (uid is not None and job["metadata"]["uid"] != uid)) and not [
+        pods = [
             pod
             for pod in api.find("pods", labels)
-            if uid is None
-            or any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
-        ]:
+            if (wholly or lives(pod)) and (uid is None or belongs_to(pod, uid))
+        ]
+        if job is not None and uid is not None and job["metadata"]["uid"] != uid:
+            job = None
+        going = job is None or (not wholly and job["metadata"].get("deletionTimestamp"))
+        if not pods and going:
             return was_there
         if time.monotonic() >= until:
             raise KubernetesError(
@@ -247,11 +310,13 @@ def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: i
         pause = min(1.0, pause * 1.5)
 
 
-def _quietly_delete(api: KubernetesApi, name: str, uid: str) -> None:
-    try:
-        api.delete("jobs", name, uid=uid, grace=0)
-    except ApiError:
-        return  # it ends by itself at its deadline
+def _quietly_delete(api: KubernetesApi, body: Object, made: Object | None) -> None:
+    """Delete what was made, also where nobody heard that it was; else it ends by itself at its deadline."""
+    name = body["metadata"]["name"]
+    with suppress(ApiError):
+        found = made or api.get("jobs", name)
+        if found is not None and (made is not None or _attempt_of(found) == _attempt_of(body)):
+            api.delete("jobs", name, uid=found["metadata"]["uid"], grace=0)
 
 
 def _of(plan: SessionPlan, error: ApiError) -> KubernetesError:

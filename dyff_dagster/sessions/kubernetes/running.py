@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dyff_dagster.sessions.hosted import endpoint_url
@@ -13,7 +15,16 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
-from dyff_dagster.sessions.kubernetes.signals import View, ended, failed_job, look, parse_time, started
+from dyff_dagster.sessions.kubernetes.signals import (
+    View,
+    belongs_to,
+    ended,
+    failed_job,
+    lives,
+    look,
+    parse_time,
+    started,
+)
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.store import Progress, no_progress
 
@@ -46,7 +57,8 @@ class ClusterReplica:
             why = view.why if view is not None and view.why else "it was removed"
             log = self.running.logs.path(self.name)
             raise KubernetesError(
-                f"{self.running.owner}: replica {self.name} answers no more: {why}; its log is {log}",
+                f"{self.running.owner}: replica {self.name} answers no more: {why}; "
+                f"{self.running.logs.where(self.name)}",
                 session_id=self.running.owner,
                 log=log if log.exists() else None,
             )
@@ -78,6 +90,7 @@ class Running:
         lease: Who is told of answers; None for a session that others own.
         logs: Where logs go.
         grace: Seconds that pods get to end.
+        patience: Seconds without any replica after which it is given up.
         progress: Told of replicas that go and come.
     """
 
@@ -93,17 +106,21 @@ class Running:
     lease: Lease | None
     logs: LogKeeper
     grace: int
+    patience: int
     progress: Progress = no_progress
     _answered: int = 0
     _pods: dict[str, Object] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _told: set[str] = field(default_factory=set)
-    _thread: threading.Thread | None = None
+    _gone_at: dict[str, datetime] = field(default_factory=dict)
+    _empty_since: float | None = None
 
     def keep(self) -> None:
         """Begin to renew its lease and to keep the logs of pods that fail, until it is ended."""
-        self._thread = threading.Thread(target=self._keep, name=f"keep-{self.name}", daemon=True)
-        self._thread.start()
+        # What looks after pods may wait for a node that is lost; the lease may not.
+        for work in (self._renew, self._keep):
+            name = f"{work.__name__.strip('_')}-{self.name}"
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     def places(self, answered: int) -> list[tuple[str, ClusterReplica]]:
         """Where requests may go now: (URL, replica). Called a few times a second while it is used.
@@ -119,11 +136,11 @@ class Running:
             if self.lease is not None:
                 self.lease.advance()
         self._check()
+        views = self._views()
         replicas = [
-            ClusterReplica(self, view.name, view.ip, self.port)
-            for view in self._views()
-            if view.serves and view.ip
+            ClusterReplica(self, view.name, view.ip, self.port) for view in views if view.serves and view.ip
         ]
+        self._refuse_deserted(views, bool(replicas))
         return [(endpoint_url(replica.base_url, self.endpoint), replica) for replica in replicas]
 
     def view(self, pod: str) -> View | None:
@@ -137,36 +154,35 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``; and ``left`` where it was still there at
+            the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
         try:
-            for view in self._views():
-                self.logs.keep_now(view.name, again=False)
-            notes.update(self._taken())
+            with suppress(KubernetesError):
+                self.logs.keep_all(self._views())
             self.api.delete("jobs", self.name, uid=self.uid)
-            if not self._gone(self.grace + _SECONDS_TO_END):
-                notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
+            with suppress(ApiError):
+                if not self._gone(self.grace + _SECONDS_TO_END):
+                    notes["left"] = f"{self.name} was deleted, and its pods are slow to end"
         except KubernetesError as error:
             notes["left"] = f"{self.name} could not be ended and ends with its lease: {error}"
         finally:
             self.watched.close()
+        notes.update(self._taken())
         if "left" in notes:
             self.progress(f"{self.owner}: the session {notes['left']}", None, None)
         return notes
 
     def _gone(self, seconds: float) -> bool:
-        """Whether its Job and pods go within some seconds."""
+        """Whether its pods end within some seconds; that they are forgotten may take the cluster longer."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             jobs = [job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid]
-            pods = [
-                pod
-                for pod in self.watched.objects("pods")
-                if any(owner["uid"] == self.uid for owner in pod["metadata"].get("ownerReferences") or ())
-            ]
-            if not jobs and not pods:
+            self._views()  # which notices when pods end
+            pods = [pod for pod in self.watched.objects("pods") if lives(pod) and belongs_to(pod, self.uid)]
+            if not pods and all(job["metadata"].get("deletionTimestamp") for job in jobs):
                 return True
             self.watched.wait(1.0)
         return False
@@ -177,10 +193,12 @@ class Running:
         self.watched.close()
 
     def _views(self) -> list[View]:
-        pods = self.watched.objects("pods")
-        for pod in pods:
-            self._pods[pod["metadata"]["name"]] = pod
-        return [look(pod, self.memory) for pod in pods]
+        pods = {pod["metadata"]["name"]: pod for pod in self.watched.objects("pods")}
+        self._pods |= pods
+        living = {name for name, pod in pods.items() if lives(pod)}
+        for name in self._pods.keys() - living - self._gone_at.keys():
+            self._gone_at[name] = self.api.now()
+        return [look(pod, self.memory) for pod in pods.values()]
 
     def _check(self) -> None:
         job = next((job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid), None)
@@ -200,18 +218,39 @@ class Running:
                 reason="Expired",
             )
         if reason is not None:
-            views = [view for view in self._views() if view.crashed]
+            views = [view for view in self._views() if view.phase is None]
             last = views[-1] if views else None
-            why = f"the last one, {last.name}: {last.why}" if last is not None else "and nothing says why"
             log = self.logs.keep_now(last.name, again=False) if last is not None else None
+            why = (
+                f"the last one, {last.name}: {last.why}; {self.logs.where(last.name)}"
+                if last is not None
+                else "and nothing says why"
+            )
             raise KubernetesError(
-                f"{self.owner}: the pods of session {self.name} ended again and again ({why}); its log is {log}",
+                f"{self.owner}: the pods of session {self.name} ended again and again ({why})",
                 session_id=self.owner,
                 log=log,
             )
 
+    def _refuse_deserted(self, views: Sequence[View], served: bool) -> None:
+        """Where others keep it alive, or a queue holds it back, no lease would end the wait for a replica."""
+        if served or self._empty_since is None:
+            self._empty_since = None if served else time.monotonic()
+        elif time.monotonic() - self._empty_since >= self.patience:
+            why = next((view.why for view in views if view.phase is not None and view.why), "it has no pods")
+            raise KubernetesError(
+                f"{self.owner}: no replica of session {self.name} has answered for {self.patience} s ({why}): look at "
+                "it, and start this again, which goes on where it stopped",
+                session_id=self.owner,
+            )
+
+    def _renew(self) -> None:
+        """Until it is ended: renew the lease."""
+        while self.lease is not None and not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            self.lease.renew_if_due()
+
     def _keep(self) -> None:
-        """Until it is ended: renew the lease, and keep the logs of pods that end."""
+        """Until it is ended: keep the logs of pods that end."""
         last_kept = False
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             try:
@@ -221,14 +260,12 @@ class Running:
                     if view.phase is None and view.name not in self._told:
                         self._told.add(view.name)
                         self.progress(f"replica {view.name} answers no more: {view.why}", None, None)
-                if self.lease is not None:
-                    self.lease.renew_if_due()
-                if not last_kept and self._seconds_left() <= _SECONDS_BEFORE_END:
-                    last_kept = True
-                    for view in views:
-                        self.logs.keep_now(view.name)
-            except KubernetesError:
-                continue  # whoever uses it is told by `places`
+                near = self._seconds_left() <= _SECONDS_BEFORE_END
+                if near and not last_kept:
+                    self.logs.keep_all(views)
+                last_kept = near
+            except Exception:  # noqa: S112 - whoever uses it is told by `places`, and a line that cannot be shown is no reason
+                continue
 
     def _seconds_left(self) -> float:
         for job in self.watched.objects("jobs"):
@@ -242,8 +279,10 @@ class Running:
         """Pod and GPU seconds, from the node's taking a pod in to its end, or now."""
         seconds = 0.0
         now = self.api.now()
-        for pod in self._pods.values():
+        for name, pod in list(self._pods.items()):
             begun = started(pod)
             if begun is not None:
-                seconds += max(0.0, ((ended(pod) or now) - begun).total_seconds())
-        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
+                over = ended(pod) or self._gone_at.get(name) or now
+                seconds += max(0.0, (over - begun).total_seconds())
+        taken = {"podSeconds": round(seconds, 1)}
+        return {**taken, "gpuSeconds": round(seconds * self.gpus, 1)} if self.gpus else taken

@@ -138,6 +138,9 @@ class KubernetesSettings(_Strict):
     user: Annotated[int, Field(gt=0)] = Field(default=65532, description="Numeric user and group of pods")
     cpu: Quantity = Field(default="250m", description="Requested for each replica")
     memory: Quantity = Field(default="512Mi", description="Of a replica whose service does not say")
+    analysisMemory: Quantity = Field(
+        default="2Gi", description="Of an analysis in a pod that states no dyff-dagster/max-memory"
+    )
     sharedMemory: Quantity = Field(default="2Gi", description="Shared memory of runners that want it")
     egress: Literal["none", "open"] = Field(
         default="none", description="What pods may reach: name service alone, or everything"

@@ -18,6 +18,8 @@ Phase = Literal["admission", "scheduling", "pull", "ready", "serving"]
 PHASES: tuple[Phase, ...] = ("admission", "scheduling", "pull", "ready", "serving")
 """What a replica goes through, in this order."""
 
+OUR_CONTAINERS = frozenset({"service", "analysis"})
+"""What the containers of our pods are called: others are put beside them by meshes and monitors."""
 _PERMANENT = re.compile(
     r"not found|does not exist|manifest unknown|denied|unauthorized|authentication required|forbidden|"
     r"no match for platform|invalid reference|failed to resolve reference .*: (?:not found|pull access)",
@@ -29,6 +31,8 @@ _TAKEN_AWAY = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Pre
 _CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError", "ContainerCannotStart"})
 _HOPELESS = _CANNOT_RUN | {"OOMKilled"}
 """Ends that a second try would come to as well."""
+_UNPREPARED = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
+_MISSING = re.compile(r'\b(?:secret|configmap|persistentvolumeclaim) "[^"]+" not found', re.IGNORECASE)
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _LOG_SIGNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -95,7 +99,7 @@ def look(pod: Object, memory: str = "") -> View:
     status = pod.get("status") or {}
     name, ip = pod["metadata"]["name"], status.get("podIP") or ""
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
-    container: Object = next(iter(status.get("containerStatuses") or ()), {})
+    container = own_container(pod)
     state, last = container.get("state") or {}, container.get("lastState") or {}
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
     ended = state.get("terminated") or last.get("terminated")
@@ -109,7 +113,8 @@ def look(pod: Object, memory: str = "") -> View:
             name, None, why, hopeless and not taken, crashed=failed and not taken, disrupted=taken, ip=ip
         )
     if pod["metadata"].get("deletionTimestamp"):
-        return View(name, None, f"pod {name} is being removed", disrupted=True, ip=ip)
+        why = _taken_away(conditions["DisruptionTarget"]) if disrupted else f"pod {name} is being removed"
+        return View(name, None, why, disrupted=True, ip=ip)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") != "True" and not pod["spec"].get("nodeName"):
         text = scheduled.get("message", "")
@@ -121,22 +126,25 @@ def look(pod: Object, memory: str = "") -> View:
     if reason in _NEVER:
         return View(name, "pull", f"its image cannot be pulled ({reason}: {message})", fatal=True)
     if reason in _PULLS:
-        fatal = bool(_PERMANENT.search(waiting.get("message", "")))
+        fatal = bool(_PERMANENT.search(_without_image(waiting.get("message", ""), pod)))
         return View(name, "pull", f"its image cannot be pulled ({reason}: {message})", fatal=fatal)
     if reason in _CONFIG:
         return View(name, "pull", f"its container cannot be made ({reason}: {message})", misconfigured=True)
     if "running" not in state:
-        return View(name, "pull", "its image is pulled and its volumes are mounted")
+        return View(name, "pull", "its image is still being pulled, or its volumes mounted")
     if conditions.get("Ready", {}).get("status") == "True":
         return View(name, "serving", ip=ip, was_ready=True)
     return View(name, "ready", "its service has started and does not answer yet", ip=ip)
 
 
 def _ending(status: Object, ended: Object | None, disruption: Object | None, memory: str) -> str:
-    if disruption is not None:
-        return f"it was taken away ({disruption.get('reason', '')}: {_short(disruption.get('message', ''))})"
     if status.get("reason") == "Evicted":
-        return f"it was evicted: {_short(status.get('message', ''))}"
+        message = _short(status.get("message", "")).rstrip(". ")
+        disk = "ephemeral" in message or "EmptyDir" in message
+        hint = "; mount its model instead of having it fetched, or use nodes with more disk" if disk else ""
+        return f"it was evicted ({message}){hint}"
+    if disruption is not None:
+        return _taken_away(disruption)
     if status.get("reason") == "DeadlineExceeded":
         return "its time was up"
     if status.get("reason"):
@@ -153,6 +161,26 @@ def _ending(status: Object, ended: Object | None, disruption: Object | None, mem
     return f"it ended with exit code {ended.get('exitCode')}"
 
 
+def _taken_away(disruption: Object) -> str:
+    return f"it was taken away ({disruption.get('reason', '')}: {_short(disruption.get('message', ''))})"
+
+
+def own_container(pod: Object) -> Object:
+    """The status of the container that is ours: meshes put others beside it, or before."""
+    found = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((status for status in found if status["name"] in OUR_CONTAINERS), next(iter(found), {}))
+
+
+def _without_image(message: str, pod: Object) -> str:
+    """A message without what it quotes, and without the image's name: that may be ``denied/not-found``."""
+    message = re.sub(r'"[^"]*"', "", message)
+    for container in pod["spec"].get("containers") or ():
+        image = str(container.get("image", ""))
+        for said in (image, image.partition("@")[0], image.rpartition(":")[0]):
+            message = message.replace(said, "") if said else message
+    return message
+
+
 def sign_in_log(text: str) -> str:
     """What is known by a pattern in a service's log, as a clause of our own; empty where nothing is."""
     for pattern, said in _LOG_SIGNS:
@@ -163,11 +191,14 @@ def sign_in_log(text: str) -> str:
 
 
 def failed_job(job: Object) -> str | None:
-    """Why a Job has ended, as Kubernetes' word (``BackoffLimitExceeded`` …); None while it goes on."""
+    """Why a Job has ended, as Kubernetes' word (``BackoffLimitExceeded`` …); None while it goes on.
+
+    Servers from 1.31 on say so before its last pods have gone (``FailureTarget``, ``SuccessCriteriaMet``).
+    """
     for condition in (job.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "Failed" and condition["status"] == "True":
+        if condition["type"] in ("Failed", "FailureTarget") and condition["status"] == "True":
             return str(condition.get("reason") or "Failed")
-        if condition["type"] == "Complete" and condition["status"] == "True":
+        if condition["type"] in ("Complete", "SuccessCriteriaMet") and condition["status"] == "True":
             return "Complete"
     return None
 
@@ -186,6 +217,20 @@ def refusal(events: Sequence[Object]) -> tuple[str, bool] | None:
     return None
 
 
+def unprepared(events: Sequence[Object]) -> tuple[str, bool] | None:
+    """Why a pod that has a node does not get to pull its image, and whether something that it names is missing.
+
+    None where another thing has happened since: before Kubernetes 1.21 a pod is there before what it mounts.
+    """
+    latest = max(
+        events, key=lambda event: (_moment(event), event.get("reason") not in _UNPREPARED), default=None
+    )
+    if latest is None or latest.get("reason") not in _UNPREPARED:
+        return None
+    message = str(latest.get("message", ""))
+    return f"{latest['reason']}: {_short(message)}", bool(_MISSING.search(message))
+
+
 def _moment(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
@@ -195,13 +240,20 @@ def started(pod: Object) -> datetime | None:
     return parse_time((pod.get("status") or {}).get("startTime"))
 
 
+def lives(pod: Object) -> bool:
+    """Whether any of it may be running, and holds what it was given of a node."""
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def belongs_to(pod: Object, uid: str) -> bool:
+    """Whether a pod is of the Job with this uid."""
+    return any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
+
+
 def ended(pod: Object) -> datetime | None:
     """When its container ended, if it has."""
-    for container in (pod.get("status") or {}).get("containerStatuses") or ():
-        terminated = (container.get("state") or {}).get("terminated")
-        if terminated:
-            return parse_time(terminated.get("finishedAt"))
-    return None
+    terminated = (own_container(pod).get("state") or {}).get("terminated") or {}
+    return parse_time(terminated.get("finishedAt"))
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
-from dyff_dagster.sessions.kubernetes.errors import KubernetesError
+from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
 from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
+from dyff_dagster.sessions.kubernetes.names import ASKED
 from dyff_dagster.sessions.kubernetes.signals import (
     PHASES,
     Phase,
@@ -21,16 +22,20 @@ from dyff_dagster.sessions.kubernetes.signals import (
     is_suspended,
     look,
     refusal,
+    unprepared,
 )
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.store import Progress, no_progress
 
 _SECONDS_BETWEEN_EVENTS = 5.0
+_SECONDS_BETWEEN_NUDGES = 10.0
 _SECONDS_FOR_CONFIG = 60.0
 """In which a Secret or a volume that a container needs must have come."""
 _SECONDS_UNREACHABLE = 20.0
 """In which something that is ready by the cluster's own word must be reached from here."""
 _SECONDS_BETWEEN_LOOKS = 1.0
+_RETURNS = 3
+"""To its queue, after which a start is given up."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Start:
         logs: Keeps what failed pods wrote.
         progress: Told what it waits for.
         clock: Seconds.
+        adopted: Whether an earlier run left it: pods that have ended by now are no failures of this start.
 
     Attributes:
         timings: Seconds that each phase took, by its name, as far as it is over.
@@ -57,16 +63,23 @@ class Start:
     logs: LogKeeper
     progress: Progress = no_progress
     clock: Callable[[], float] = time.monotonic
+    adopted: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._phase: Phase = "admission"
         self._since = self.clock()
         self._told = ""
-        self._events: tuple[float, str, bool] = (self.clock() + 1.0, "", False)
+        self._events_due = self.clock() + 1.0
+        self._events: dict[str, list[Object]] = {}
+        self._may_not = ""
+        self._nudge_due = self.clock() + _SECONDS_BETWEEN_NUDGES
+        self._earlier: set[str] = set()
+        self._returns = 0
         self._config_since: float | None = None
         self._ready_since: dict[str, float] = {}
         self._answering: set[str] = set()
+        self._status: int | None = None
 
     def wait(self) -> list[View]:
         """Return the replicas once all of them answer.
@@ -74,15 +87,27 @@ class Start:
         Raises:
             KubernetesError: It cannot come to that, or a phase takes longer than it may.
         """
+        try:
+            return self._wait()
+        except ApiError as error:
+            raise self._error(str(error), reason=error.reason) from None
+
+    def _wait(self) -> list[View]:
+        # Who renews its lease must be allowed to; better to know it now than at its deadline.
+        self.api.get("jobs", self.plan.name)
         self.watched.synced()
+        if self.adopted:
+            self._earlier = {view.name for view in self._views() if view.phase is None}
         while True:
             job = next(iter(self.watched.objects("jobs")), None)
             if job is None:
                 raise self._error(f"its Job {self.plan.name} was deleted by somebody else")
-            views = [look(pod, self.plan.memory) for pod in self.watched.objects("pods")]
+            views = self._views()
             self.logs.keep(views)
             self._refuse_ended(job, views)
-            live = [view for view in views if view.phase is not None]
+            live = [self._looked_into(view) for view in views if view.phase is not None]
+            if is_suspended(job) and not live:
+                self._taken_back()
             self._enter(self._phase_of(live))
             serving = [view for view in live if view.serves]
             if len(serving) >= self.plan.replicas and self._all_answer(serving):
@@ -93,6 +118,34 @@ class Start:
             self._refuse_late(job, live)
             self.lease.renew_if_due()
             self.watched.wait(_SECONDS_BETWEEN_LOOKS)
+
+    def _views(self) -> list[View]:
+        return [look(pod, self.plan.memory) for pod in self.watched.objects("pods")]
+
+    def _looked_into(self, view: View) -> View:
+        """A view of a pod that has a node, with what its events say of volumes that it waits for."""
+        if self._phase != "pull" or view.phase != "pull" or view.fatal or view.misconfigured:
+            return view
+        if self.clock() - self._since < _SECONDS_BETWEEN_EVENTS:
+            return view
+        found = unprepared(self._events_of("Pod", view.name))
+        if found is None:
+            return view
+        return replace(view, why=f"its pod cannot be prepared ({found[0]})", misconfigured=found[1])
+
+    def _events_of(self, kind: str, name: str) -> list[Object]:
+        """Events of an object, looked at now and then; none where we may not read events."""
+        if self.clock() >= self._events_due:
+            self._events_due = self.clock() + _SECONDS_BETWEEN_EVENTS
+            try:
+                self._events[name] = self.api.find(
+                    "events", fields=f"involvedObject.name={name},involvedObject.kind={kind}"
+                )
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                self._may_not = str(error)
+        return self._events.get(name, [])
 
     def _phase_of(self, live: Sequence[View]) -> Phase:
         """The phase of the replica that is furthest behind."""
@@ -109,6 +162,21 @@ class Start:
         self._phase, self._since = phase, now
         self.lease.advance()
 
+    def _taken_back(self) -> None:
+        """A queue that let it run holds it back again: it waits anew, and its time does not run meanwhile."""
+        if self._phase == "admission":
+            return
+        now, queue = self.clock(), self.plan.placement.queue
+        self.timings[self._phase] = round(self.timings.get(self._phase, 0.0) + now - self._since, 3)
+        self._phase, self._since = "admission", now
+        self._returns += 1
+        if self._returns >= _RETURNS:
+            raise self._error(
+                f"{f'the queue {queue}' if queue else 'somebody'} let it run and held it back again, {self._returns} "
+                "times, before it was ready, as Kueue does with pods that take longer than its waitForPodsReady: have "
+                "that set longer, or have it start faster, with its image and model where its nodes are"
+            )
+
     def _all_answer(self, serving: Sequence[View]) -> bool:
         """Whether each replica answers from here, too, and not only to the cluster's own probes."""
         port = self.plan.container.port
@@ -116,7 +184,7 @@ class Start:
             if view.name in self._answering:
                 continue
             since = self._ready_since.setdefault(view.name, self.clock())
-            status = _status(view.ip, port)
+            self._status = status = _status(view.ip, port)
             if status is not None and status < 500:
                 self._answering.add(view.name)
             elif status is None and self.clock() - since >= _SECONDS_UNREACHABLE:
@@ -134,47 +202,56 @@ class Start:
         if is_suspended(job):
             why = "queued" if self.plan.placement.queue else "not armed yet"
         elif slowest is None:
-            why = self._why_no_pods() or "its pods are being made"
+            why = self._why_no_pods()[0] or "its pods are being made"
         else:
-            why = slowest.why or "starting"
+            why = slowest.why or (f"it answers {self._status}" if self._status else "starting")
         if (text := f"{self._phase}: {why}") != self._told:
             self._told = text
             self.progress(f"session {self.plan.name}: {text}", done, self.plan.replicas)
 
-    def _why_no_pods(self) -> str:
-        """What the Job's events say, looked at now and then."""
-        due, why, _ = self._events
-        if self.clock() >= due:
-            fields = f"involvedObject.name={self.plan.name},involvedObject.kind=Job"
-            found = refusal(self.api.find("events", fields=fields))
-            why, quota = found if found is not None else ("", False)
-            self._events = (self.clock() + _SECONDS_BETWEEN_EVENTS, why, quota)
-        return why
+    def _why_no_pods(self) -> tuple[str, bool]:
+        """What the Job's events say, and whether a quota is the reason."""
+        found = refusal(self._events_of("Job", self.plan.name))
+        if found is None:
+            return self._may_not, False
+        if self.clock() >= self._nudge_due:
+            # What refuses its pods may have gone, and Kubernetes itself tries again after up to six minutes: a change
+            # of the Job makes it try now.
+            self._nudge_due = self.clock() + _SECONDS_BETWEEN_NUDGES
+            asked = self.api.now().isoformat(timespec="seconds")
+            self.api.patch("jobs", self.plan.name, {"metadata": {"annotations": {ASKED: asked}}})
+        return found
 
     def _refuse_ended(self, job: Object, views: Sequence[View]) -> None:
-        crashed = [view for view in views if view.crashed]
         reason = failed_job(job)
         if reason == "DeadlineExceeded":
+            kept = self.logs.latest
             raise self._error(
                 f"its session {self.plan.name} reached its deadline before it was ready, in the phase {self._phase}: "
-                "give it longer (expires, or lease in the settings)",
+                f"give it longer (expires, or lease in the settings){f'; its log is {kept}' if kept else ''}",
                 reason="Expired",
+                log=None if kept is None else kept.stem,
             )
-        if reason is not None or len(crashed) >= self.plan.settings.crashes:
-            self._crashed(crashed[-1] if crashed else None, len(crashed))
-        hopeless = [view for view in crashed if view.fatal]
+        gone = [view for view in views if view.phase is None and view.name not in self._earlier]
+        # One that ends with status 0 before it was ready serves nobody either.
+        ended = [view for view in gone if not view.disrupted]
+        if reason is not None:
+            self._crashed(gone[-1] if gone else None, len(gone))
+        if len(ended) >= self.plan.settings.crashes:
+            self._crashed(ended[-1], len(ended))
+        hopeless = [view for view in ended if view.fatal]
         if hopeless:
-            self._crashed(hopeless[-1], len(crashed))
+            self._crashed(hopeless[-1], len(ended))
 
     def _crashed(self, view: View | None, times: int) -> NoReturn:
         if view is None:
             raise self._error("its pods ended one after another, without a word of why")
-        log = self.logs.path(view.name)
         sign = self.logs.sign(view.name)
         how = f"; {sign}" if sign else ""
         often = f" ({times} pods ended)" if times > 1 else ""
         raise self._error(
-            f"service container of pod {view.name} never came to answer: {view.why}{how}{often}; its log is {log}",
+            f"service container of pod {view.name} never came to answer: {view.why}{how}{often}; "
+            f"{self.logs.where(view.name)}",
             log=view.name,
         )
 
@@ -199,8 +276,7 @@ class Start:
             return
         slowest = min(live, key=lambda view: PHASES.index(view.phase or "admission"), default=None)
         if self._phase == "admission":
-            why = self._why_no_pods()
-            quota = self._events[2]
+            why, quota = self._why_no_pods()
             if is_suspended(job):
                 why = f"the queue {self.plan.placement.queue} has not admitted it"
             raise self._error(
@@ -220,14 +296,24 @@ class Start:
             raise self._error(
                 f"{why}, after {allowed} s: wait longer (timeouts.pull), or look at the image and volumes"
             )
-        log = self.logs.keep_now(slowest.name) if slowest is not None else None
-        where = f"; its log is {log}" if log is not None else ""
-        health = self.plan.container.health or f"port {self.plan.container.port}"
-        raise self._error(
-            f"its service did not answer on {health} within {allowed} s of its start: it must listen on the port that "
-            f"DYFF_PORT and {{port}} say, on all addresses; or wait longer (timeouts.ready){where}",
-            log=slowest.name if slowest is not None else None,
-        )
+        if slowest is None:
+            raise self._error(f"its pods went away, and no others came within {allowed} s")
+        self.logs.keep_now(slowest.name)
+        health, port = self.plan.container.health, self.plan.container.port
+        path = health or "/health"
+        status = _status(slowest.ip, port, path) if slowest.ip else None
+        if status is not None:
+            what = (
+                f"its service answers GET {path} with {status}, {allowed} s after its start: that must be "
+                f"{'200' if health else 'below 500'} once it is ready"
+            )
+        else:
+            what = (
+                f"its service did not answer on {health or f'port {port}'} within {allowed} s of its start: it must "
+                "listen on the port that DYFF_PORT and {port} say, on all addresses"
+            )
+        where = self.logs.where(slowest.name)
+        raise self._error(f"{what}; or wait longer (timeouts.ready); {where}", log=slowest.name)
 
     def _nodes(self) -> str:
         """What the nodes have, where we may look."""

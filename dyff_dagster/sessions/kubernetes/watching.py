@@ -10,6 +10,8 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
 from dyff_dagster.sessions.kubernetes.errors import ApiError
 
 _SECONDS_BETWEEN_WATCHES = 1.0
+_SECONDS_REFUSED = 60.0
+"""In which an API server that has let us look must do so again."""
 
 
 class Watched:
@@ -60,7 +62,7 @@ class Watched:
         """Those that there are, oldest first.
 
         Raises:
-            ApiError: The API server has refused, or has stayed away for too long.
+            ApiError: The API server has refused. While it is away, what was there last stands.
         """
         with self._changed:
             if self._error is not None:
@@ -77,14 +79,23 @@ class Watched:
             self._changed.wait_for(lambda: self._changes != before or self._error or self._closed, seconds)
 
     def _follow(self, kind: str) -> None:
+        refused_since: float | None = None
         while not self._closed:
             try:
                 self._once(kind)
+                refused_since = None
             except ApiError as error:
-                with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
-                return
+                # What is away comes back, and those who use what is watched have deadlines of their own. One that
+                # has just come back may not know yet what we may do.
+                refused = not error.passing
+                refused_since = (refused_since or time.monotonic()) if refused else None
+                if kind not in self._synced or (
+                    refused_since is not None and time.monotonic() - refused_since >= _SECONDS_REFUSED
+                ):
+                    with self._changed:
+                        self._error = error
+                        self._changed.notify_all()
+                    return
             # The server ended it, or the connection broke: not to be begun again in a loop that never rests.
             time.sleep(_SECONDS_BETWEEN_WATCHES)
 
