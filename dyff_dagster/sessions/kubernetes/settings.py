@@ -82,7 +82,8 @@ class StepPods(_Strict):
         default=None, description="Of steps that ask nothing of the cluster; default the run launcher's"
     )
     sessionsServiceAccount: str | None = Field(
-        default=None, description="Of steps that start or use sessions; default `serviceAccount`"
+        default=None,
+        description="Of steps that make Jobs: sessions, and analyses in pods; default `serviceAccount`",
     )
     resources: dict[str, StepResources] = Field(
         default_factory=dict,
