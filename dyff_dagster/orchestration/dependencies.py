@@ -9,11 +9,13 @@ from dyff_dagster import analysis, audits, sources
 from dyff_dagster.analysis.provenance import IMAGE
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.freshness import Freshness
+from dyff_dagster.orchestration.images import image_in
 from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops
 from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
     Audit,
+    ContainerImageSource,
     Dataset,
     DataSource,
     DyffEntity,
@@ -28,7 +30,7 @@ from dyff_dagster.schema.platform import (
     Report,
     SafetyCase,
 )
-from dyff_dagster.sessions import code_files
+from dyff_dagster.sessions import build_fingerprint, code_files
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 from dyff_dagster.store.digests import digest_file
 
@@ -96,6 +98,9 @@ class Dependencies:
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
         if isinstance(self.entity, InferenceSession):
             extras["service"] = self.service_digest(self.service_of(self.entity))
+        if isinstance(self.entity, InferenceService) and self.entity.builder is not None:
+            directory = self.service_directory(self.entity)
+            extras.update(build_fingerprint(self.entity.id, self.entity.builder, directory))
         if isinstance(self.entity, Measurement | SafetyCase):
             extras.update(self._scope_versions(self.entity))
             modules = [self.upstream(module) for module in self.entity.method.modules]
@@ -261,10 +266,26 @@ class Dependencies:
         parts: dict[str, object] = {"spec": service_digest(service, annotations)}
         if service.model is not None and service.model.id in self.catalog.entities:
             parts["model"] = self.upstream(service.model.id).data_version
+        if self.is_built(service):
+            parts["image"] = self.upstream(service.id).data_version
         if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
             files = code_files(service.runner.args or [], self.service_directory(service))
             parts["code"] = {name: digest_file(path).sha256 for name, path in files.items()}
         return sha256_text(canonical_json(parts).decode())
+
+    def is_built(self, service: Service) -> bool:
+        """Whether a service's image is built here: it has a builder, and is in the catalog."""
+        return service.builder is not None and service.id in self.catalog.entities
+
+    def built_image(self, service: Service) -> ContainerImageSource | None:
+        """The image that was built for a service; None where none is.
+
+        Raises:
+            UnsatisfiedDependency: It was not built yet.
+        """
+        if not self.is_built(service):
+            return None
+        return image_in(self.path_of(service.id))
 
     def service_directory(self, service: Service) -> Path:
         """Where a local service runs: its manifest's directory."""

@@ -19,6 +19,7 @@ from dyff_dagster.analysis.making import Making
 from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
+from dyff_dagster.orchestration.images import build_service, with_image
 from dyff_dagster.orchestration.selection import declared_behind
 from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
@@ -27,6 +28,7 @@ from dyff_dagster.schema.platform import (
     Dataset,
     DataSource,
     Evaluation,
+    InferenceService,
     InferenceSession,
     Measurement,
     Model,
@@ -69,6 +71,7 @@ class Step(Dependencies):
         startup_timeout: Seconds until a service must be ready.
         client_processes: Processes that send an evaluation's requests.
         cluster: Where sessions run; None: on this machine.
+        image_repository: Where images of services with a builder are pushed to.
     """
 
     progress: Progress
@@ -76,6 +79,7 @@ class Step(Dependencies):
     startup_timeout: float = 120.0
     client_processes: int = 1
     cluster: Cluster | None = None
+    image_repository: str | None = None
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -159,6 +163,17 @@ class Step(Dependencies):
             return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
+        if isinstance(entity, InferenceService) and entity.builder is not None:
+            return build_service(
+                entity,
+                entity.builder,
+                self.store,
+                directory=self.service_directory(entity),
+                repository=self.image_repository,
+                inputs=inputs,
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         raise DyffError(
             f"{entity.id}: entities of kind {entity.kind} cannot be computed by this release: "
             "leave it out of the selection"
@@ -272,7 +287,7 @@ class Step(Dependencies):
                 progress=self.progress,
             )
         return cluster.open(
-            entity.inferenceSession,
+            with_image(entity.inferenceSession, self.built_image(service)),
             self._owner(),
             directory=self.service_directory(service),
             model=self._model_files(service),
@@ -360,7 +375,7 @@ class Step(Dependencies):
         logs = local_path(self.store.working(entity.id)) / "session"
         if self.cluster is not None and service.runner is not None:
             shown, phases = self.cluster.start(
-                entity,
+                with_image(entity, self.built_image(service)),
                 self._owner(),
                 directory=self.service_directory(service),
                 model=self._model_files(service),
