@@ -41,7 +41,7 @@ demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit a
 ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
 	@trap 'kill 0' EXIT; \
 	$(BIN)/dyff-dagster serve-pages --port $(PAGES_PORT) & \
-	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
+	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) DYFF_WEBSERVER_URL=http://127.0.0.1:$(UI_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
 
 test: $(VENV)/.installed ## run the tests
 	$(BIN)/python -m pytest --ignore=tests/kubernetes

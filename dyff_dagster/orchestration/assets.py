@@ -153,6 +153,8 @@ def _run(
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
     else:
         context.log.info(_summary(commit))
+    if warning := commit.facts.notes.get("warning"):
+        context.log.warning(warning)
     results = list(checks.results(commit))
     if broken := [r for r in results if r.check_name in checks.built_in and not r.passed]:
         # A failed blocking check inside MaterializeResult would leave the asset materialized.

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -247,7 +247,7 @@ class Store:
         self._publish(commit, self._files.read(self._commit_path(commit.entity_id, commit.sequence)))
 
     def _add_version(
-        self, entity_id: str, data_version: str, draft: Path
+        self, entity_id: str, data_version: str, draft: Path, known_digests: Mapping[str, FileDigest]
     ) -> tuple[str, dict[str, FileDigest]]:
         """Make the draft's files a version; returns the name of its directory, and the files.
 
@@ -256,7 +256,10 @@ class Store:
         by a killed process and nobody has seen it; a file that a disk lost is put back.
         """
         refuse_links(entity_id, draft)
-        files = {name: digest_file(draft / name) for name in list_files(draft, links=False)}
+        files = {
+            name: known_digests.get(name) or digest_file(draft / name)
+            for name in list_files(draft, links=False)
+        }
         for name in files:
             parts = PurePosixPath(name).parts
             if parts[0] == ".dyff" and len(parts) > 1 and parts[1] in _OWN:
@@ -386,7 +389,14 @@ class Draft:
         self.path = path
 
     def commit(
-        self, *, entity: DyffEntity, data_version: str, inputs: Inputs, facts: Facts, run_id: str = ""
+        self,
+        *,
+        entity: DyffEntity,
+        data_version: str,
+        inputs: Inputs,
+        facts: Facts,
+        run_id: str = "",
+        digests: Mapping[str, FileDigest] | None = None,
     ) -> Commit:
         """Make the draft a version and move the pointer to it.
 
@@ -398,10 +408,11 @@ class Draft:
             inputs: What it was made from.
             facts: What there is to say about it.
             run_id: The Dagster run, if there is one.
+            digests: Those of files that were taken while they were written; the others are read.
 
         Raises:
             CommitConflict: Another writer committed meanwhile; its version stands.
             StoreError: The draft holds a symbolic link, or a name that the store keeps for itself.
         """
-        directory, files = self._store._add_version(self._entity_id, data_version, self.path)
+        directory, files = self._store._add_version(self._entity_id, data_version, self.path, digests or {})
         return self._store._commit(entity, data_version, files, inputs, facts, run_id, directory)

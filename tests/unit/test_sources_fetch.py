@@ -242,12 +242,6 @@ def test_an_uploaded_model_lies_at_its_snapshot_path(store: Store, files: Path) 
     assert list(commit.files) == ["models--acme--m/snapshots/v1/weights.json"]
 
 
-def test_a_source_that_this_release_cannot_fetch_says_what_to_do(store: Store, files: Path) -> None:
-    hub = model(kind="HuggingFaceHub", huggingFaceHub={"repoID": "acme/m", "revision": "main"})
-    with pytest.raises(SourceError, match="download the files and use source kind Upload"):
-        bring(store, hub, files)
-
-
 def test_a_module_is_its_files(store: Store, files: Path) -> None:
     (files / "pkg").mkdir()
     (files / "pkg" / "a.py").write_text("x = 1\n")

@@ -120,7 +120,7 @@ def _create(api: KubernetesApi, batch: Batch, settings: KubernetesSettings, stor
             if error.code != "AlreadyExists":
                 raise KubernetesError(f"{batch.entity_id}: {error}", reason=error.reason) from None
         # The lock of the entity is ours: what is there was left by a run that was killed.
-        end(api, batch.name, None, wait=settings.grace + 30.0, grace=1)
+        end(api, batch.name, None, wait=settings.grace + 120.0, grace=1, wholly=True)
     try:
         api.create("networkpolicies", _no_network(batch, made))
         change: Object = {"spec": {"suspend": False}}

@@ -29,7 +29,7 @@ from dyff_dagster.sessions.kubernetes.names import (
     RUN,
     SESSION,
 )
-from dyff_dagster.sessions.kubernetes.signals import failed_job, is_suspended, parse_time
+from dyff_dagster.sessions.kubernetes.signals import belongs_to, failed_job, is_suspended, lives, parse_time
 from dyff_dagster.store import Progress, no_progress
 
 _SECONDS_TO_GO = 120.0
@@ -263,8 +263,16 @@ def _arm(
     return api.patch("jobs", plan.name, change)
 
 
-def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: int | None = None) -> bool:
-    """Delete a session with all that belongs to it, and wait until its pods are gone; whether there was one.
+def end(
+    api: KubernetesApi,
+    name: str,
+    uid: str | None,
+    *,
+    wait: float,
+    grace: int | None = None,
+    wholly: bool = False,
+) -> bool:
+    """Delete a session with all that belongs to it, and wait until its pods have ended; whether there was one.
 
     Args:
         api: The cluster.
@@ -272,6 +280,7 @@ def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: i
         uid: Of its Job, so that a later one of the same name is left alone; None: whichever there is.
         wait: Seconds to wait for its pods.
         grace: Seconds that pods get; default their own.
+        wholly: Wait until the cluster has forgotten it, too, so that there can be another of its name.
 
     Raises:
         KubernetesError: It is still there after that time.
@@ -282,12 +291,15 @@ def end(api: KubernetesApi, name: str, uid: str | None, *, wait: float, grace: i
     pause = 0.1
     while True:
         job = api.get("jobs", name)
-        if (job is None or (uid is not None and job["metadata"]["uid"] != uid)) and not [
+        pods = [
             pod
             for pod in api.find("pods", labels)
-            if uid is None
-            or any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
-        ]:
+            if (wholly or lives(pod)) and (uid is None or belongs_to(pod, uid))
+        ]
+        if job is not None and uid is not None and job["metadata"]["uid"] != uid:
+            job = None
+        going = job is None or (not wholly and job["metadata"].get("deletionTimestamp"))
+        if not pods and going:
             return was_there
         if time.monotonic() >= until:
             raise KubernetesError(

@@ -15,7 +15,16 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
-from dyff_dagster.sessions.kubernetes.signals import View, ended, failed_job, look, parse_time, started
+from dyff_dagster.sessions.kubernetes.signals import (
+    View,
+    belongs_to,
+    ended,
+    failed_job,
+    lives,
+    look,
+    parse_time,
+    started,
+)
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.store import Progress, no_progress
 
@@ -167,17 +176,13 @@ class Running:
         return notes
 
     def _gone(self, seconds: float) -> bool:
-        """Whether its Job and pods go within some seconds."""
+        """Whether its pods end within some seconds; that they are forgotten may take the cluster longer."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             jobs = [job for job in self.watched.objects("jobs") if job["metadata"]["uid"] == self.uid]
-            self._views()  # which notices when pods go
-            pods = [
-                pod
-                for pod in self.watched.objects("pods")
-                if any(owner["uid"] == self.uid for owner in pod["metadata"].get("ownerReferences") or ())
-            ]
-            if not jobs and not pods:
+            self._views()  # which notices when pods end
+            pods = [pod for pod in self.watched.objects("pods") if lives(pod) and belongs_to(pod, self.uid)]
+            if not pods and all(job["metadata"].get("deletionTimestamp") for job in jobs):
                 return True
             self.watched.wait(1.0)
         return False
@@ -190,7 +195,8 @@ class Running:
     def _views(self) -> list[View]:
         pods = {pod["metadata"]["name"]: pod for pod in self.watched.objects("pods")}
         self._pods |= pods
-        for name in self._pods.keys() - pods.keys() - self._gone_at.keys():
+        living = {name for name, pod in pods.items() if lives(pod)}
+        for name in self._pods.keys() - living - self._gone_at.keys():
             self._gone_at[name] = self.api.now()
         return [look(pod, self.memory) for pod in pods.values()]
 

@@ -240,6 +240,16 @@ def started(pod: Object) -> datetime | None:
     return parse_time((pod.get("status") or {}).get("startTime"))
 
 
+def lives(pod: Object) -> bool:
+    """Whether any of it may be running, and holds what it was given of a node."""
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def belongs_to(pod: Object, uid: str) -> bool:
+    """Whether a pod is of the Job with this uid."""
+    return any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
+
+
 def ended(pod: Object) -> datetime | None:
     """When its container ended, if it has."""
     terminated = (own_container(pod).get("state") or {}).get("terminated") or {}
