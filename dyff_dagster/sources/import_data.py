@@ -24,11 +24,9 @@ from dyff_dagster.schema.base import closest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.ids import check_id
 from dyff_dagster.sources.readers import INDEX, RowReader, open_rows
+from dyff_dagster.sources.row_groups import write_rows
 
 __all__ = ["ImportRefused", "ImportedData", "import_data"]
-
-ROW_GROUP = 65_536
-"""Rows of a row group at most."""
 
 _LABEL_NAMES = frozenset(
     (
@@ -165,11 +163,7 @@ def _is_label(name: str) -> bool:
 
 
 def _write_parquet(reader: RowReader, path: Path) -> int:
-    rows = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
-        for batch in reader.batches():
-            rows += batch.num_rows
-            writer.write_batch(batch, row_group_size=ROW_GROUP)
+    rows = write_rows(reader.batches(), reader.schema, path)
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
     return rows
