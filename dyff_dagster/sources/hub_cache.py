@@ -60,7 +60,7 @@ def cache_of(store: Store) -> Path:
     """Where a store's Models share what was fetched; for one on no disk of this machine, the user's own cache."""
     if store.local:
         return local_path(store.root) / ".cache" / "huggingface" / "hub"
-    return _users_cache()
+    return users_cache()
 
 
 def fetch_files(
@@ -138,7 +138,7 @@ def snapshot(
 
 def _one(repository: Repository, commit: str, file: HubFile, blob: Path, told: _Told) -> FileDigest:
     with alone(blob, told.waiting):
-        for ready in (blob, _users_cache() / blob.parent.parent.name / "blobs" / blob.name):
+        for ready in (blob, users_cache() / blob.parent.parent.name / "blobs" / blob.name):
             if (arrived := _verified(file, ready)) is not None:
                 told.add(file.size)
                 if ready != blob:
@@ -285,7 +285,8 @@ def _copy(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def _users_cache() -> Path:
+def users_cache() -> Path:
+    """The cache of whoever runs this, which other programs fill as well."""
     from huggingface_hub import constants
 
     return Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)

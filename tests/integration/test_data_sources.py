@@ -7,11 +7,13 @@ import hashlib
 import io
 import json
 import logging
+import lzma
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from dyff_dagster.catalog import Catalog
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.platform import DataSchema, Dataset, DataSource
-from dyff_dagster.sources import SourceError, fetch, fingerprint
+from dyff_dagster.sources import SourceError, fetch, fingerprint, import_data
+from dyff_dagster.sources.import_data import ImportRefused
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 from tests.hub import Faults, Hub, Large, serve_hub
 from tests.web import Web, serve_web
@@ -317,3 +322,79 @@ def test_faults_are_got_over_and_queries_are_not_logged(
         record.getMessage() for record in caplog.records if record.name == "huggingface_hub.file_download"
     ]
     assert not any("secret" in line for line in ours)
+
+
+# ---- dyff-dagster import-data
+
+
+def imported(source: str | Path, tmp_path: Path, **more: Any) -> tuple[list[int], dict[str, Any]]:
+    done = import_data(source, account="acme", out=tmp_path / "out", overwrite=True, **more)
+    table = pq.read_table(done.parquet)
+    return table["x"].to_pylist(), yaml.safe_load(done.manifest.read_text())
+
+
+def test_rows_are_imported_from_wherever_they_are(
+    web: Web, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    web.files = {
+        "/rows.csv": CSV,
+        "/all.zip": zip_of({"a.csv": CSV, "b/c.csv": b"x\n0.5\n", "README.md": b"r"}),
+    }
+    web.record(7, {"rows.jsonl": b'{"x": 7}\n', "other.csv": CSV})
+    commit = hub.repository("acme/rows", "datasets").commit(
+        {"d/a.parquet": parquet(1), "d/b.parquet": parquet(2)}
+    )
+    assert imported(f"{web.url}/rows.csv?key=secret", tmp_path)[0] == [1, 2]
+    values, manifest = imported(f"{web.url}/all.zip", tmp_path)
+    assert values == [1.0, 2.0, 0.5] and manifest["id"] == "all"
+    assert manifest["annotations"]["imported-from"] == f"{web.url}/all.zip"
+    values, manifest = imported("zenodo:10.5281/zenodo.7/files/*.jsonl", tmp_path, id="seven")
+    assert values == [7] and manifest["annotations"]["imported-from"] == "10.5281/zenodo.7@7"
+    values, manifest = imported("hf:acme/rows/d/*.parquet", tmp_path, id="hub")
+    assert values == [1, 2] and manifest["annotations"]["imported-from"] == f"acme/rows@{commit}"
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "rows.csv.xz").write_bytes(lzma.compress(CSV))
+    values, manifest = imported(tmp_path / "local", tmp_path)
+    assert values == [1, 2] and "imported-from" not in manifest["annotations"]
+    assert {catalog.id for catalog in Catalog.load(tmp_path / "out").entities.values()} >= {
+        "all",
+        "hub",
+        "seven",
+    }
+    left = [path for path in (tmp_path / "home" / "dyff-dagster").iterdir() if not path.name.startswith(".")]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("none.csv", "there is no file none.csv"),
+        ("hf:acme/none", "shows no dataset acme/none"),
+        ("zenodo:5", "record 5 of Zenodo is not there"),
+        ("{web}/none.csv", "is not there: correct the source"),
+        ("{web}/two.zip", "holds files of several kinds: write a DataSource"),
+        ("{web}/different.zip", "do not have the same columns (y)"),
+        ("{web}/bad.zip", "is damaged, cut off or no zip"),
+        ("{web}/rows.csv#sha256=1", "has behind its # what is no checksum"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(
+    web: Web, hub: Hub, tmp_path: Path, source: str, sentence: str
+) -> None:
+    web.files = {
+        "/two.zip": zip_of({"a.csv": CSV, "b.jsonl": b"{}"}),
+        "/different.zip": zip_of({"a.csv": CSV, "b.csv": b"x,y\n1,2\n"}),
+        "/bad.zip": b"PK",
+    }
+    with pytest.raises(ImportRefused) as refused:
+        imported(source.format(web=web.url), tmp_path, id="rows")
+    assert sentence in str(refused.value) and "import-" not in str(refused.value).replace("import-data", "")
+
+
+def zip_of(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
