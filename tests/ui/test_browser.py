@@ -48,6 +48,7 @@ class Visit:
         self.hosts: set[str | None] = set()
         self.complaints: list[str] = []
         context.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         context.on("request", lambda request: self._asked(request.url))
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
         context.on("console", self._said)
