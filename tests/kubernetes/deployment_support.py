@@ -72,7 +72,9 @@ def until(what: str, seconds: float, look: Callable[[], _T | None]) -> _T:
 def node_images() -> set[str]:
     """Names of the images that nodes have already."""
     nodes = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
-    return {name for node in nodes for image in node["status"].get("images", ()) for name in image["names"] or ()}
+    return {
+        name for node in nodes for image in node["status"].get("images", ()) for name in image["names"] or ()
+    }
 
 
 def image_of_this_source() -> str:
