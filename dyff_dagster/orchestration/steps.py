@@ -19,6 +19,7 @@ from dyff_dagster.analysis.making import Making
 from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
+from dyff_dagster.orchestration.images import build_service, with_image
 from dyff_dagster.orchestration.selection import declared_behind
 from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
@@ -27,6 +28,7 @@ from dyff_dagster.schema.platform import (
     Dataset,
     DataSource,
     Evaluation,
+    InferenceService,
     InferenceSession,
     Measurement,
     Model,
@@ -69,6 +71,7 @@ class Step(Dependencies):
         startup_timeout: Seconds until a service must be ready.
         client_processes: Processes that send an evaluation's requests.
         cluster: Where sessions run; None: on this machine.
+        image_repository: Where images of services with a builder are pushed to.
     """
 
     progress: Progress
@@ -76,6 +79,7 @@ class Step(Dependencies):
     startup_timeout: float = 120.0
     client_processes: int = 1
     cluster: Cluster | None = None
+    image_repository: str | None = None
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -97,7 +101,7 @@ class Step(Dependencies):
                 current is not None
                 and not force
                 and current.input_digest == inputs.digest
-                and self._may_be_taken_over(current)
+                and self.may_be_taken_over(current)
                 and self.store.intact(current)
             ):
                 self.store.repair(current)
@@ -120,7 +124,7 @@ class Step(Dependencies):
                 commit=f"{commit.entity_id}/{commit.sequence}",
             )
 
-    def _may_be_taken_over(self, current: Commit) -> bool:
+    def may_be_taken_over(self, current: Commit) -> bool:
         """Whether a commit of the same inputs may stand for a new one.
 
         A session may have ended since it was started, so it is looked at each time. An evaluation that was
@@ -130,7 +134,7 @@ class Step(Dependencies):
             return False
         count = current.facts.completeness
         if isinstance(self.entity, Evaluation) and count is not None:
-            return count.missing <= self._options(self.entity).allowed_failures(count.expected)
+            return count.missing <= self.options(self.entity).allowed_failures(count.expected)
         return True
 
     def _compute(self, inputs: Inputs, force: bool) -> Commit:
@@ -159,6 +163,17 @@ class Step(Dependencies):
             return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
+        if isinstance(entity, InferenceService) and entity.builder is not None:
+            return build_service(
+                entity,
+                entity.builder,
+                self.store,
+                directory=self.service_directory(entity),
+                repository=self.image_repository,
+                inputs=inputs,
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         raise DyffError(
             f"{entity.id}: entities of kind {entity.kind} cannot be computed by this release: "
             "leave it out of the selection"
@@ -252,7 +267,7 @@ class Step(Dependencies):
             service_digest=inputs.extras["service"],
             session=session,
             withheld=self.withheld(entity),
-            options=self._options(entity),
+            options=self.options(entity),
             progress=self.progress,
             run_id=self.run_id,
             fresh=force,
@@ -272,7 +287,7 @@ class Step(Dependencies):
                 progress=self.progress,
             )
         return cluster.open(
-            entity.inferenceSession,
+            with_image(entity.inferenceSession, self.built_image(service)),
             self._owner(),
             directory=self.service_directory(service),
             model=self._model_files(service),
@@ -298,7 +313,7 @@ class Step(Dependencies):
         inner = path.relative_to(version).as_posix()
         return ModelFiles(version, "" if inner == "." else inner)
 
-    def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
+    def options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
         """What the author says about how the evaluation is run, and what counts as an answer."""
         said = {name: self.catalog.annotation(entity.id, name) for name in _OF_EVALUATION}
         service = self.service_of(entity).id
@@ -360,7 +375,7 @@ class Step(Dependencies):
         logs = local_path(self.store.working(entity.id)) / "session"
         if self.cluster is not None and service.runner is not None:
             shown, phases = self.cluster.start(
-                entity,
+                with_image(entity, self.built_image(service)),
                 self._owner(),
                 directory=self.service_directory(service),
                 model=self._model_files(service),

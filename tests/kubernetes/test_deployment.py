@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,13 +26,13 @@ from tests.kubernetes.deployment_support import (
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1500)]
 
 EVALUATION = "evaluations/wdbc-logreg-eval"
-LEASE = 120
+LEASE = 240
 """Seconds: long enough for a second run to take over what a first one left."""
 KINDS = ("Evaluation", "Measurement", "Dataset", "Model", "SafetyCase")
 SETTINGS: dict[str, Any] = {
     "steps": {
         "serviceAccount": "dyff-steps",
-        "sessionsServiceAccount": "dyff-sessions",
+        "sessionsServiceAccount": "dyff-session-steps",
         "resources": dict.fromkeys(KINDS, LITTLE),
     },
     "cpu": LITTLE["cpu"],
@@ -201,7 +202,7 @@ def test_the_demo_ends_in_its_safety_case_with_steps_as_pods(deployment: Deploym
         for pod in pods:
             asks = kind == "Evaluation"
             assert pod["metadata"]["labels"].get("dyff-dagster/client") == ("true" if asks else None)
-            assert pod["spec"]["serviceAccountName"] == ("dyff-sessions" if asks else "dyff-steps")
+            assert pod["spec"]["serviceAccountName"] == ("dyff-session-steps" if asks else "dyff-steps")
             if kind in KINDS:
                 assert pod["spec"]["containers"][0]["resources"] == {"requests": LITTLE}
     owners = {
@@ -222,7 +223,7 @@ def test_steps_that_ask_no_session_may_do_nothing_on_the_cluster(deployment: Dep
 
 
 def test_nobody_of_ours_may_read_a_secret(deployment: Deployment) -> None:
-    for account in ("dyff-dagster", "dyff-sessions", "dyff-steps"):
+    for account in ("dyff-dagster", "dyff-session-steps", "dyff-steps"):
         who = f"--as=system:serviceaccount:{deployment.dagster}:{account}"
         for namespace in (deployment.dagster, deployment.sessions):
             for verb in ("get", "list", "watch"):
@@ -283,7 +284,12 @@ def test_a_step_whose_pod_is_killed_is_gone_on_with_in_the_same_session(
         for pod in objects("pods", deployment.dagster, f"dagster/run-id={first},dyff-dagster/kind=Evaluation")
     ]
     kubectl("delete", "pod", step, "-n", deployment.dagster, "--grace-period=0", "--force")
-    assert web.ended(first) == "FAILURE"
+    # Servers before 1.26 make another pod for a Job whose pod was deleted; that one sees that its step has begun,
+    # and ends with status 0, whereupon Dagster waits for ever. Somebody has to cancel the run.
+    if not over(web, first, 45):
+        web.terminate(first)
+        web.ended(first, 120)
+    assert web.status(first) in ("FAILURE", "CANCELED")
     assert [found["metadata"]["uid"] for found in objects("jobs", deployment.sessions)] == [job]
     second = web.launch(slow)
     assert web.ended(second) == "SUCCESS", logs_of(deployment, second)
@@ -292,6 +298,16 @@ def test_a_step_whose_pod_is_killed_is_gone_on_with_in_the_same_session(
     assert facts["notes"]["takenUp"] > 0
     assert facts["notes"]["adopted"] is True, facts["notes"]
     until("the session's end", 60, lambda: objects("jobs,pods", deployment.sessions) == [])
+
+
+def over(web: Web, run_id: str, seconds: float) -> bool:
+    """Whether a run ends within some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if web.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED"):
+            return True
+        time.sleep(1)
+    return False
 
 
 def serving(deployment: Deployment) -> str:

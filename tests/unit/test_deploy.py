@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dagster._config import process_config
 from dagster._core.instance.config import dagster_instance_config_schema
 from dagster_k8s import K8sRunLauncher
 from dagster_postgres.utils import pg_config
+from pydantic import BaseModel
 
 from dyff_dagster.sessions.kubernetes import KubernetesSettings
 from dyff_dagster.sessions.kubernetes.settings import AcceleratorProfile
@@ -32,7 +34,7 @@ def by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_the_settings_load_as_they_are() -> None:
     settings = KubernetesSettings.load(SETTINGS)
     assert settings.namespace == "dyff-sessions"
-    assert settings.steps.sessionsServiceAccount == "dyff-sessions"
+    assert settings.steps.sessionsServiceAccount == "dyff-session-steps"
     assert (settings.lease, settings.maxLifetime) == (
         KubernetesSettings().lease,
         KubernetesSettings().maxLifetime,
@@ -133,3 +135,59 @@ def test_every_image_is_one_that_a_person_names(path: Path) -> None:
         assert {image.partition("@")[0] for image in images} <= {
             "dyff-dagster:dev", "postgres:16", "vllm/vllm-openai",
         }  # fmt: skip
+
+
+def table_of_settings() -> str:
+    """Every setting as docs/kubernetes.md lists it: made of the models, so that none is forgotten."""
+    rows = ["| setting | meaning | default |", "|---|---|---|"]
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            inner, many = inner_model(field.annotation)
+            default = field.get_default(call_default_factory=True)
+            if inner is None or inner.__name__ in ("Toleration", "StepResources"):
+                shown = "required" if field.is_required() else said(default)
+                rows.append(f"| `{prefix}{name}` | {field.description} | {shown} |")
+                continue
+            if many or default is None:
+                rows.append(f"| `{prefix}{name}` | {field.description} | {said(default)} |")
+            walk(inner, f"{prefix}{name}{'[]' if many else ''}.")
+
+    walk(KubernetesSettings, "")
+    return "\n".join(rows)
+
+
+def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The model that a field holds, and whether it holds a list of them."""
+    arguments = typing.get_args(annotation)
+    many = typing.get_origin(annotation) in (list, dict)
+    for candidate in (annotation, *arguments):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate, many
+    return None, False
+
+
+def said(default: Any) -> str:
+    """A default as YAML."""
+    if default is None or default == [] or default == {} or default == "":
+        return "none"
+    if isinstance(default, list):
+        default = [item.model_dump(exclude_none=True) for item in default]
+    text = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return f"`{text}`"
+
+
+def test_the_page_lists_every_setting() -> None:
+    page = (servers.REPOSITORY / "docs" / "kubernetes.md").read_text()
+    assert page.partition("<!-- settings -->\n")[2].strip() == table_of_settings()
+
+
+def test_the_page_shows_the_role_as_it_is() -> None:
+    page = (servers.REPOSITORY / "docs" / "kubernetes.md").read_text()
+    (shown,) = (
+        block["rules"]
+        for text in re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+        if "rules" in (block := next(yaml.safe_load_all(text)))
+    )
+    roles = list(yaml.safe_load_all((DEPLOY / "cluster" / "roles.yaml").read_text()))
+    assert shown == next(role["rules"] for role in roles if role["metadata"]["name"] == "sessions")
