@@ -251,17 +251,16 @@ def test_a_version_that_lies_too_far_back_is_no_end(server: ApiServer, api: Kube
         until(lambda: names(watched) == ["a", "b"])
 
 
-def test_who_may_not_watch_is_told(server: ApiServer, api: KubernetesApi) -> None:
-    no = refused(
-        403, "Forbidden", 'User "system:serviceaccount:a:b" cannot list resource "jobs" in API group "batch"'
-    )
-    server.cue("GET", "/jobs", no)
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_who_may_not_look_is_told(server: ApiServer, api: KubernetesApi, verb: str) -> None:
+    no = f'jobs is forbidden: User "system:serviceaccount:a:b" cannot {verb} resource "jobs" in API group "batch"'
+    server.cue("GET", "watch=true" if verb == "watch" else "/jobs", refused(403, "Forbidden", no))
     watched = Watched(api, "", "jobs")
     with pytest.raises(
-        ApiError, match='User "system:serviceaccount:a:b" may not list jobs in the namespace default'
+        ApiError, match=f'"system:serviceaccount:a:b" may not {verb} jobs in the namespace default'
     ):
         watched.synced()
-    with pytest.raises(ApiError, match="may not list jobs"):
+    with pytest.raises(ApiError, match=f"may not {verb} jobs"):
         watched.objects("jobs")
     watched.close()
 

@@ -202,16 +202,21 @@ class KubernetesApi:
         known = self._list(kind, labels)
         for item in known["items"]:
             yield "ADDED", item
-        yield "SYNCED", {}
         query = {
             "watch": "true",
             "resourceVersion": known["metadata"]["resourceVersion"],
             "timeoutSeconds": str(seconds),
             "labelSelector": labels,
         }
-        response = self._request(
-            "GET", self._path(kind), query, wait=seconds + _SECONDS_TO_ANSWER, stream=True
-        )
+        try:
+            response = self._request(
+                "GET", self._path(kind), query, wait=seconds + _SECONDS_TO_ANSWER, stream=True
+            )
+        except ApiError as error:
+            if error.status == 410:
+                return  # what was listed lies too far back already: whoever watches begins again
+            raise
+        yield "SYNCED", {}  # not before: who may list and not watch should not think that all is well
         with closing(response):
             for line in _lines(response):
                 event = _parsed(line, f"GET {self._path(kind)}")
