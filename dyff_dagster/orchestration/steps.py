@@ -254,6 +254,7 @@ class Step(Dependencies):
                 cwd=self.service_directory(service),
                 model_path=self.model_path(service),
                 directory=directory,
+                accelerator=entity.inferenceSession.accelerator,
                 headers=self._headers(service),
                 startup_timeout=self.startup_timeout,
                 progress=self.progress,
