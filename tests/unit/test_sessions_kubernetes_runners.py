@@ -147,9 +147,8 @@ def test_a_mock_runs_what_this_project_is() -> None:
 
 def test_vllm_loads_from_the_hub_the_revision_that_is_named() -> None:
     found = container(service("vllm", model=True), gpus=4, vllm="v:1")
-    assert found.command == ("python3", "-m", "vllm.entrypoints.openai.api_server")
-    assert flags(found.args) == {
-        "--model": "acme/llm",
+    assert (found.command, found.args[0]) == (("vllm", "serve"), "acme/llm")
+    assert flags(found.args[1:]) == {
         "--host": "0.0.0.0",
         "--port": "8000",
         "--served-model-name": "acme/llm",
@@ -163,9 +162,9 @@ def test_vllm_loads_from_the_hub_the_revision_that_is_named() -> None:
 
 def test_vllm_loads_mounted_files_and_asks_nobody() -> None:
     found = container(service("vllm", model=True), model="/dyff/model/snapshots/a", gpus=1, vllm="v:1")
-    assert flags(found.args)["--model"] == "/dyff/model/snapshots/a"
+    assert found.args[0] == "/dyff/model/snapshots/a"
     assert not {"--revision", "--tensor-parallel-size"} & set(found.args)
-    assert flags(found.args)["--served-model-name"] == "acme/llm"
+    assert flags(found.args[1:])["--served-model-name"] == "acme/llm"
     assert (found.egress, found.wants_model, found.environment["HF_HUB_OFFLINE"]) == (False, True, "1")
 
 
@@ -207,10 +206,11 @@ def test_what_is_no_port_changes_none(own: tuple[str, ...]) -> None:
 def test_transformers_serves_the_revision_that_is_named() -> None:
     found = container(service("huggingface", model=True), huggingface="h:1")
     assert found.command == ("transformers", "serve")
-    assert flags(found.args) == {"--host": "0.0.0.0", "--port": "8000", "--force-model": "acme/llm@abc123"}
+    assert found.args[0] == "acme/llm@abc123"
+    assert flags(found.args[1:]) == {"--host": "0.0.0.0", "--port": "8000"}
     assert (found.port, found.health, found.shared_memory, found.egress) == (8000, "/health", False, True)
     mounted = container(service("huggingface", model=True), model="/dyff/model/a", gpus=2, huggingface="h:1")
-    assert flags(mounted.args)["--force-model"] == "/dyff/model/a"
+    assert mounted.args[0] == "/dyff/model/a"
     assert (mounted.shared_memory, mounted.egress) == (True, False)
 
 
