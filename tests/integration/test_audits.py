@@ -10,9 +10,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dyff_dagster import DyffStorage, build_definitions
 from dyff_dagster.audits import RequirementsUnmet
+from dyff_dagster.audits.bundle import verify_bundle, write_bundle
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.status import entity_states
 from dyff_dagster.store import Commit
@@ -160,6 +162,18 @@ def test_the_image_that_a_service_is_run_from_is_told_with_its_digest(place: Pla
     scores = place.store.current("scores")
     assert scores is not None
     assert scores.inputs["extras"]["image:doubler"] == f"registry.example.org/team/doubler@sha256:{'9' * 64}"
+
+
+def test_a_bundle_of_an_audit_holds_and_its_scores_are_those_of_its_results(place: Place) -> None:
+    place.compute("audited")
+    key, file = Ed25519PrivateKey.generate(), place.root / "audited.zip"
+    write_bundle("audited", place.catalog(), place.store, file, key=key)
+    found = verify_bundle(file, key.public_key())
+    assert found.holds, [check.faults for check in found.checks]
+    (own,) = [score for score in found.scores if score.entity == "audited"]
+    (source,) = [score for score in found.scores if score.entity == "scores"]
+    assert own.name == "scores/accuracy"
+    assert (own.value, own.low, own.n, own.verdict) == (source.value, source.low, source.n, source.verdict)
 
 
 def test_how_results_were_made_makes_no_audit_out_of_date(place: Place) -> None:

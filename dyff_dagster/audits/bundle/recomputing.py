@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -23,13 +24,16 @@ from dyff_dagster.audits.bundle.trusted import TrustedFiles
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.parquet import open_dataset
-from dyff_dagster.schema.platform import DyffEntity
+from dyff_dagster.schema.platform import Audit, DyffEntity
 from dyff_dagster.store import Commit, Score
 
 TOLERANCE = 1e-9
 """A number made again may differ by this much, relatively and absolutely: sums are added in another order."""
 
 _RECORDS = ".dyff/"
+
+AUDIT_SUMMARY = "audit.json"
+"""The file in which an audit says its scores."""
 
 
 @dataclass
@@ -108,6 +112,8 @@ def check_scores(
     faults: list[str] = []
     quoted: dict[tuple[str, str], Rows] = {}
     for entity_id, commit in chain.commits.items():
+        if isinstance(chain.entities[entity_id], Audit):
+            continue  # its scores are those of others
         names = [
             name
             for name in commit.files
@@ -129,7 +135,58 @@ def check_scores(
             scores.append(_checked(entity_id, score, derivation, chain, rows))
             if derivation is not None and derivation.name == QUOTED and derivation.rows is not None:
                 quoted[entity_id, score.name] = derivation.rows
-    return _as_good_as_their_sources(scores, quoted, chain), faults
+    scores = _as_good_as_their_sources(scores, quoted, chain)
+    for entity_id in chain.commits:
+        if isinstance(chain.entities[entity_id], Audit):
+            more, others = _of_audit(files, entity_id, chain.commits[entity_id], scores)
+            scores, faults = [*scores, *more], [*faults, *others]
+    return scores, faults
+
+
+def _of_audit(
+    files: TrustedFiles, entity_id: str, commit: Commit, scores: list[CheckedScore]
+) -> tuple[list[CheckedScore], list[str]]:
+    """The scores of an audit: each is another result's, under a name that says whose, ``ID/NAME``."""
+    try:
+        path = version_path(entity_id, AUDIT_SUMMARY)
+        said = read_object(AUDIT_SUMMARY, files.read(path))["scores"] if path in files else []
+        recorded = tuple(_recorded(one) for one in said)
+    except (DyffError, KeyError, TypeError, ValueError) as error:
+        return [], [f"{entity_id}: {AUDIT_SUMMARY} is damaged ({type(error).__name__})"]
+    faults = []
+    if not _as_committed(recorded, commit):
+        faults.append(f"{entity_id}: the scores of its commit are not those of its files")
+    found = {f"{score.entity}/{score.name}": score for score in scores}
+    checked = []
+    for score in recorded:
+        value = None if math.isnan(score.value) else score.value
+        stands = CheckedScore(entity_id, score.name, value, score.low, score.high, score.n, "asserted")
+        source = found.get(score.name)
+        if source is None:
+            stands = replace(stands, why="no result in the bundle has it")
+        elif not same_numbers(score, source):
+            stands = replace(
+                stands, verdict="differs", why=f"{shown(source.entity)} has it as {_numbers_of(source)}"
+            )
+        elif source.verdict == "recomputed":
+            stands = replace(stands, verdict="recomputed", estimator=source.estimator)
+        else:
+            stands = replace(stands, why=f"it is {shown(source.entity)}'s, where it is not recomputed")
+        checked.append(stands)
+    return checked, faults
+
+
+def _recorded(said: Mapping[str, Any]) -> Score:
+    """A score as an audit's summary has it."""
+    value, low, high = (
+        None if said[part] is None else float(said[part]) for part in ("value", "low", "high")
+    )
+    return Score(str(said["name"]), math.nan if value is None else value, low, high, said["n"])
+
+
+def _numbers_of(score: CheckedScore) -> str:
+    value = math.nan if score.value is None else score.value
+    return _numbers(Score(score.name, value, score.low, score.high, score.n))
 
 
 def _as_committed(recorded: tuple[Score, ...], commit: Commit) -> bool:
