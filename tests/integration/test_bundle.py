@@ -24,6 +24,7 @@ from dyff_dagster.catalog import Catalog
 from dyff_dagster.cli import main
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.steps import Step
+from dyff_dagster.processes.process_table import LINUX
 from dyff_dagster.schema.content import digest_table
 from dyff_dagster.schema.parquet import open_dataset
 from dyff_dagster.store import Facts, Inputs, Store, no_progress
@@ -190,6 +191,26 @@ def test_code_that_takes_longer_than_it_may_is_ended(ran: Ran, tmp_path: Path) -
     (code,) = [check for check in found.checks if check.name == "code"]
     assert code.state == "fails"
     assert not found.holds
+    assert all(": give it more with --timeout, or see in" in fault for fault in code.faults)
+
+
+@pytest.mark.skipif(not LINUX, reason="memory is watched on Linux")
+def test_code_is_held_to_the_memory_that_its_author_states(ran: Ran, tmp_path: Path) -> None:
+    shutil.copytree(ran.catalog, tmp_path / "catalog")
+    manifest = tmp_path / "catalog" / "safety-case.yaml"
+    stated = "id: argue\nannotations: {dyff-dagster/max-memory: 128Mi}\n"
+    manifest.write_text(manifest.read_text().replace("id: argue\n", stated))
+    out = tmp_path / "b.zip"
+    store, key = Store(ran.storage), read_private_key(ran.private)
+    write_bundle("case", Catalog.load(tmp_path / "catalog"), store, out, key=key, with_data=True)
+    (code,) = [
+        check
+        for check in verify_bundle(out, read_public_key(ran.public), execute=True).checks
+        if check.name == "code"
+    ]
+    (fault,) = code.faults
+    assert fault.startswith("case: killed when it held ")
+    assert "and it may hold 128Mi: raise dyff-dagster/max-memory of argue, or let it hold less" in fault
 
 
 def test_without_the_rows_code_is_not_run_and_it_says_so(ran: Ran, tmp_path: Path) -> None:

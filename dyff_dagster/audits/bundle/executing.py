@@ -60,7 +60,8 @@ def execute(
                 ),
             )
         except DyffError as error:
-            faults.append(f"{entity_id}: {shown(str(error))}")
+            # Most of them begin with it.
+            faults.append(f"{entity_id}: {shown(str(error).removeprefix(f'{entity_id}: '))}")
             continue
         if isinstance(entity, Measurement):
             if made.data_version != commit.data_version:
