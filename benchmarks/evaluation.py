@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,20 +143,25 @@ def bare_loop(url: str, dataset: Path) -> float:
     return time.perf_counter() - started
 
 
-def _contenders(url: str, dataset: Path) -> dict[str, Any]:
-    def ours(pipelines: bool, whole: bool) -> float:
+def _contenders(url: str, dataset: Path) -> tuple[dict[str, Contender], dict[str, Contender]]:
+    """By the clock of the wall (the request phase, but for "whole"), and by that of the processor (all of it)."""
+
+    def ours(pipelines: bool, clock: Callable[[], float] | None) -> float:
         root = Path(tempfile.mkdtemp(dir=dataset.parent))
-        started = time.perf_counter()
+        started = 0.0 if clock is None else clock()
         notes = evaluate(url, dataset, root, pipelines)
-        seconds = time.perf_counter() - started
+        seconds = notes["seconds"] if clock is None else clock() - started
         shutil.rmtree(root)
-        return seconds if whole else notes["seconds"]
+        return float(seconds)
 
     return {
         "bare": lambda: bare_loop(url, dataset),
-        "ours": lambda: ours(False, False),
-        "whole": lambda: ours(False, True),
-        "pipelines": lambda: ours(True, False),
+        "ours": lambda: ours(False, None),
+        "whole": lambda: ours(False, time.perf_counter),
+        "pipelines": lambda: ours(True, None),
+    }, {
+        "ours": lambda: ours(False, time.process_time),
+        "pipelines": lambda: ours(True, time.process_time),
     }
 
 
@@ -261,37 +266,49 @@ def _step(url: str, dataset: Path) -> Claim:
     return Claim("a step around an evaluation, beside Dagster's own", ratio, "seconds more", at_most=1.0)
 
 
+def _repeats(wanted: int, rows: int, latency: float) -> int:
+    """What takes half a second is hidden by whatever else the machine does, unless it is measured often."""
+    if rows >= 10_000:
+        return max(3, wanted // 2)
+    return wanted if latency else 5 * wanted
+
+
+def _claims(directory: Path, rows: int, latency: float, at_least: float, wanted: int) -> list[Claim]:
+    """What is measured with one data set and one latency; ``wanted``: repeats, as the command line has them."""
+    dataset = directory / f"rows-{rows}"
+    write_rows(dataset, rows)
+    short = rows < 10_000
+    what, unit = f"{rows:,} rows, {1000 * latency:.0f} ms", "× the bare loop's rows/s"
+    with_pipelines = f"{what}: four-path pipelines on both sides"
+    with serving(latency) as url:
+        contenders, computing = _contenders(url, dataset)
+        repeats = _repeats(wanted, rows, latency)
+        seconds = compare(contenders, repeats=repeats)
+        rate = f"bare loop {rows / seconds.median('bare'):,.0f} rows/s{_wrk(url)}"
+        claims = [
+            Claim(f"{what}: asking", seconds.speedup("ours", "bare"), unit, at_least=at_least, note=rate),
+            Claim(f"{what}: from start to commit", seconds.speedup("whole", "bare"), unit),
+            Claim(with_pipelines, seconds.speedup("pipelines", "ours"), "× the rate without", at_least=0.9),
+        ]
+        if short and not latency:
+            speedup = compare(computing, repeats=repeats).speedup("pipelines", "ours")
+            with_pipelines += ", by processor time from start to commit"
+            claims.append(Claim(with_pipelines, speedup, "× the rate without", at_least=0.9))
+        reference = _reference(url, rows) if short else None
+        if reference is not None:
+            beside = compare({"whole": contenders["whole"], "reference": reference}, repeats=wanted)
+            speedup = beside.speedup("whole", "reference")
+            claims.append(Claim(f"{what}: from start to commit", speedup, "× the reference's client"))
+    return claims
+
+
 def main() -> None:
     """Measure and report."""
     options = arguments(__doc__)
     claims: list[Claim] = []
     with tempfile.TemporaryDirectory() as directory:
         for rows, latency, at_least in ((2_000, 0.05, 0.95), (2_000, 0.0, 0.6), (100_000, 0.0, 0.6)):
-            dataset = Path(directory) / f"rows-{rows}"
-            write_rows(dataset, rows)
-            what = f"{rows:,} rows, {1000 * latency:.0f} ms"
-            with serving(latency) as url:
-                contenders = _contenders(url, dataset)
-                reference = _reference(url, rows) if rows < 10_000 else None
-                if reference is not None:
-                    contenders["reference"] = reference
-                repeats = options.repeats if rows < 10_000 else max(3, options.repeats // 2)
-                seconds = compare(contenders, repeats=repeats)
-                rate = f"bare loop {rows / seconds.median('bare'):,.0f} rows/s{_wrk(url)}"
-            unit = "× the bare loop's rows/s"
-            claims += [
-                Claim(f"{what}: asking", seconds.speedup("ours", "bare"), unit, at_least=at_least, note=rate),
-                Claim(f"{what}: from start to commit", seconds.speedup("whole", "bare"), unit),
-                Claim(
-                    f"{what}: four-path pipelines on both sides",
-                    seconds.speedup("pipelines", "ours"),
-                    "× the rate without",
-                    at_least=0.9,
-                ),
-            ]
-            if reference is not None:
-                speedup = seconds.speedup("whole", "reference")
-                claims.append(Claim(f"{what}: from start to commit", speedup, "× the reference's client"))
+            claims += _claims(Path(directory), rows, latency, at_least, options.repeats)
         dataset = Path(directory) / "rows-100"
         write_rows(dataset, 100)
         with serving(0.0) as url:

@@ -4,6 +4,10 @@ Absolute times of two runs cannot be compared on a machine that others use too. 
 contender once, one right after the other (in turning order), a ratio is taken within the repeat, and the median
 of the ratios is reported with the lowest and the highest. What slows the machine down for a while slows both.
 
+Before each turn garbage is collected: a full collection of this process takes some 70 ms, comes after so many new
+objects, whoever made them, and would fall on the same contender again and again. Every other repeat goes backwards,
+so that nobody always has the same one before it.
+
 A benchmark is a module of this folder with a function ``main()`` that is run as
 ``python -m benchmarks.NAME [--write] [--repeats N]``; ``make bench`` runs them all::
 
@@ -108,13 +112,12 @@ class Claim:
 
 
 def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Contender:
-    """Make a contender of ``work``; its result is dropped outside of the timed part, garbage collected before.
+    """Make a contender of ``work``; its result is dropped outside of the timed part.
 
     ``clock`` can be ``time.process_time`` for work that only computes: it does not count while others run.
     """
 
     def contender() -> float:
-        gc.collect()
         started = clock()
         result = work()
         seconds = clock() - started
@@ -129,8 +132,10 @@ def compare(contenders: Mapping[str, Contender], repeats: int = 7, warm_up: int 
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-warm_up, repeats):
-        at = turn % len(names)
-        for name in names[at:] + names[:at]:
+        at = turn // 2 % len(names)
+        order = names[at:] + names[:at]
+        for name in reversed(order) if turn % 2 else order:
+            gc.collect()
             took = contenders[name]()
             if turn >= 0:
                 seconds[name].append(took)

@@ -6,6 +6,7 @@ to report; :mod:`dyff_dagster.analysis.statistics` has the estimates with interv
 
 from __future__ import annotations
 
+from dyff_dagster.analysis.child import work
 from dyff_dagster.analysis.context import AnalysisContext
 from dyff_dagster.analysis.errors import (
     AnalysisError,
@@ -20,7 +21,7 @@ from dyff_dagster.analysis.errors import (
 from dyff_dagster.analysis.html import PAGE_FORMAT
 from dyff_dagster.analysis.limits import Limits
 from dyff_dagster.analysis.own_code import OWN_CODE, own_code_digest, uses_own_code
-from dyff_dagster.analysis.run import run
+from dyff_dagster.analysis.run import Worker, run
 from dyff_dagster.analysis.statistics import Estimate
 
 __all__ = [
@@ -36,8 +37,10 @@ __all__ = [
     "NotebookFailed",
     "OutOfMemory",
     "UnknownKeyword",
+    "Worker",
     "WrongRow",
     "own_code_digest",
     "run",
     "uses_own_code",
+    "work",
 ]

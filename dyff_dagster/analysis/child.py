@@ -72,7 +72,7 @@ def work(job: Job, log: Path, limits: Limits, progress: Progress) -> Outcome:
         status = None
         while status is None:
             status = _status(process)
-            told = _pass_on(job.progress, told, progress)
+            told = pass_on(job.progress, told, progress)
             if status is None and end is not None and time.monotonic() >= end:
                 raise AnalysisTimeout(job.analysis_id, limits.seconds or 0, limits.more_seconds, str(log))
     if process.exceeded is not None and limits.memory is not None:
@@ -87,17 +87,31 @@ def environment(job: Job) -> dict[str, str]:
     """All variables that an analysis sees; none of them is a secret of this process."""
     package = Path(__file__).resolve().parents[2]
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
-    # A source tree that is not installed must be found all the same; site-packages must not come first.
-    search = [str(job.root / module) for module in job.modules] + (
-        [] if package in installed else [str(package)]
-    )
+    own = variables(job)
+    if package not in installed:
+        # A source tree that is not installed must be found all the same; site-packages must not come first.
+        own["PYTHONPATH"] = os.pathsep.join(part for part in (own["PYTHONPATH"], str(package)) if part)
+    if can_confine():
+        # It may not write to the machine's own; elsewhere that one stays, because paths of sockets must be short.
+        own.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(job.scratch / "tmp")))
+    env = clean_environment(own)
+    cache = _cache(env)
+    if cache is not None:
+        # What would else be written elsewhere in the home directory.
+        env["MPLCONFIGDIR"] = str(cache / "matplotlib")
+        env.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
+    return env
+
+
+def variables(job: Job) -> dict[str, str]:
+    """The variables that an analysis gets from us, wherever it runs."""
     jupyter, temporary = job.scratch / "jupyter", job.scratch / "tmp"
     for path in (jupyter, temporary):
         path.mkdir(exist_ok=True)
-    own = {
+    return {
         STORAGE_ROOT: str(job.root),
         CONFIG_FILE: str(job.config),
-        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONPATH": os.pathsep.join(str(job.root / module) for module in job.modules),
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         # A version in the store is never written to, not even with compiled files.
@@ -110,16 +124,7 @@ def environment(job: Job) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
         "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
         "IPYTHONDIR": str(jupyter / "ipython"),
-        # Temporary files go when the analysis has gone.
-        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
     }
-    env = clean_environment(own)
-    cache = _cache(env)
-    if cache is not None:
-        # What would else be written elsewhere in the home directory.
-        env["MPLCONFIGDIR"] = str(cache / "matplotlib")
-        env.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
-    return env
 
 
 def writable(job: Job, env: Mapping[str, str]) -> list[Path]:
@@ -177,7 +182,7 @@ def _end(status: int) -> str:
     return f"ended with {how} before it was done"
 
 
-def _pass_on(path: Path, start: int, progress: Progress) -> int:
+def pass_on(path: Path, start: int, progress: Progress) -> int:
     """Report the lines from byte ``start`` on, and return where the next one begins."""
     try:
         with path.open("rb") as file:

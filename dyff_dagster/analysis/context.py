@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
 
-from dyff_dagster.analysis import display
+from dyff_dagster.analysis import display, tracing
 from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
 from dyff_dagster.analysis.recipes import Column, Scalar, TracedEstimate, derivation_of
 from dyff_dagster.analysis.recipes import estimate as make_estimate
@@ -19,6 +19,7 @@ from dyff_dagster.analysis.records import (
     ScoreRecord,
     Valence,
     add_score,
+    read_scores,
     write_conclusion,
     write_output,
 )
@@ -133,6 +134,8 @@ class AnalysisContext:
     def open_input_dataset(self, keyword: str) -> pyarrow.dataset.Dataset:
         """The rows of the input of that keyword, not yet read.
 
+        Its ``to_batches`` reads as the batches are taken, in constant memory.
+
         Raises:
             UnknownKeyword: There is none; the message names those that there are.
             DatasetPathError: Its directory holds no Parquet files.
@@ -141,7 +144,9 @@ class AnalysisContext:
             entity = self._inputs[keyword]
         except KeyError:
             raise UnknownKeyword("input", keyword, self._inputs) from None
-        return open_dataset(self._root / check_id(entity))
+        from dyff_dagster.schema.streaming import streamed
+
+        return streamed(open_dataset(self._root / check_id(entity)))
 
     # Reporting
 
@@ -271,21 +276,22 @@ class AnalysisContext:
         """Show the head of the page."""
         display.show(display.title_card(title, subtitle), f"{title}\n{subtitle}".strip())
 
-    def figure(self, fig: Figure, caption: str = "", *, headline: bool = False) -> None:
+    def figure(self, fig: Figure, caption: str = "", *, alt: str = "", headline: bool = False) -> None:
         """Show a matplotlib figure with what it shows, and close it.
 
         The image is the same bytes whenever the figure is the same.
 
         Args:
             fig: The figure, or axes in it.
-            caption: What it shows: also the image's text for those who do not see it.
+            caption: What it shows, below it.
+            alt: What is seen on it, in words, for those who do not see it; default the caption.
             headline: Keep a small copy, which Dagster's UI shows beside the scores.
         """
         fig = getattr(fig, "figure", None) or fig
         png = display.figure_png(fig)
         if headline:
             write_output(self.output_path / FIGURE, display.figure_png(fig, width=display.HEADLINE_WIDTH))
-        display.show(display.figure_block(png, caption), caption or "Figure")
+        display.show(display.figure_block(png, caption, alt), caption or "Figure")
         import matplotlib.pyplot as plt
 
         # Left open, the notebook would show it a second time at the end of the cell.
@@ -304,6 +310,52 @@ class AnalysisContext:
         if not isinstance(rows, pa.Table | pa.RecordBatch) and not hasattr(rows, "to_dict"):
             rows = list(rows)
         display.show(display.table_block(rows, caption), caption or "Table")
+
+    def trace(
+        self,
+        score: str,
+        instances: str,
+        *,
+        outcome: str,
+        where: Mapping[str, Scalar] | None = None,
+        dataset: str | None = None,
+        fields: Sequence[str] | None = None,
+        evaluation: str | None = None,
+        order: tracing.Order = "lowest",
+        limit: int = 20,
+    ) -> None:
+        """Show the rows that a score rests on, the worst first, with what was asked and what was answered.
+
+        What it shows goes on the page, and nowhere else.
+
+        Args:
+            score: A score that was reported.
+            instances: Keyword of the input with what each answer came to.
+            outcome: Its field that the score averages: true or false, or a number.
+            where: Values that rows must have, by field.
+            dataset: Keyword of the data set that was asked about; None: what was asked is not shown.
+            fields: Its fields that are shown; default all.
+            evaluation: Keyword of the answers; None: they are not shown.
+            order: ``highest`` where less is better.
+            limit: Rows that are shown at most.
+
+        Raises:
+            UnknownKeyword: There is no such input.
+            AnalysisError: There is no such score or field.
+        """
+        reported = {known.name: known for known in read_scores(self.output_path)}
+        if score not in reported:
+            raise AnalysisError(
+                f"there is no score {score!r} to trace; reported before were: {', '.join(reported) or 'none'}"
+            )
+        rows = self.open_input_dataset(instances)
+        found = tracing.trace_rows(rows, outcome=outcome, where=where or {}, order=order, limit=limit)
+        if dataset is not None:
+            found = tracing.with_questions(found, self.open_input_dataset(dataset), fields)
+        if evaluation is not None:
+            found = tracing.with_answers(found, self.open_input_dataset(evaluation), self._inputs[evaluation])
+        caption = tracing.caption_of(found, str(reported[score]), where or {})
+        display.show(tracing.trace_table(found, caption), caption)
 
     def conclusion(self, text: str, holds: bool | None = None) -> None:
         """Say what the analysis comes to, once; it is recorded as the safety case's conclusion, and shown.

@@ -10,6 +10,7 @@ import base64
 import io
 import math
 import numbers
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ FIGURE_DPI = 144
 
 HEADLINE_WIDTH = 640
 """Pixels across of the small figure that is shown beside the scores."""
+
+WIDE = 4
+"""Columns from which a table may be wider than a telephone's screen."""
 
 TABLE_ROWS = 200
 """Rows of a table that are shown; of the others their number is."""
@@ -82,11 +86,11 @@ def score_card(record: ScoreRecord) -> str:
     )
 
 
-def conclusion_card(text: str, holds: bool | None) -> str:
+def conclusion_card(text: str, holds: bool | None, verdict: str = "") -> str:
     """What the page comes to, in a colour and in a word, so that it needs no colour to be read."""
     kind, word = {True: ("holds", "Holds"), False: ("fails", "Does not hold"), None: ("open", "Open")}[holds]
     return (
-        f'<div class="dyff-conclusion dyff-{kind}"><p class="dyff-verdict">{word}</p>'
+        f'<div class="dyff-conclusion dyff-{kind}"><p class="dyff-verdict">{escape(verdict or word)}</p>'
         f'<p class="dyff-claim">{escape(text)}</p></div>'
     )
 
@@ -109,13 +113,19 @@ def figure_png(figure: Figure, *, dpi: int = FIGURE_DPI, width: int | None = Non
     return buffer.getvalue()
 
 
-def figure_block(png: bytes, caption: str) -> str:
-    """An image with what it shows, no wider than the page and no wider than it was drawn."""
+def figure_block(png: bytes, caption: str, alt: str = "") -> str:
+    """An image with what it shows, no wider than the page and no wider than it was drawn.
+
+    Args:
+        png: The image.
+        caption: What it shows, below it.
+        alt: What is seen on it, for those who do not see it; default the caption.
+    """
     width = round(int.from_bytes(png[16:20], "big") * 96 / FIGURE_DPI)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure class="dyff-figure"><img alt="{escape(caption or "Figure")}" width="{width}" '
+        f'<figure class="dyff-figure"><img alt="{escape(alt or caption or "Figure")}" width="{width}" '
         f'src="data:image/png;base64,{data}">{below}</figure>'
     )
 
@@ -135,14 +145,15 @@ def table_block(rows: Any, caption: str) -> str:
     shown = records[:TABLE_ROWS]
     numeric = [
         any(row[i] is not None for row in shown)
-        and all(row[i] is None or _is_number(row[i]) for row in shown)
+        and all(row[i] is None or _stands_right(row[i]) for row in shown)
         for i in range(len(columns))
     ]
 
     def cells(tag: str, values: Sequence[str]) -> str:
+        scope = ' scope="col"' if tag == "th" else ""
         marks = (' class="dyff-number"' if number else "" for number in numeric)
         return "".join(
-            f"<{tag}{mark}>{escape(value)}</{tag}>" for value, mark in zip(values, marks, strict=True)
+            f"<{tag}{scope}{mark}>{escape(value)}</{tag}>" for value, mark in zip(values, marks, strict=True)
         )
 
     head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
@@ -150,7 +161,15 @@ def table_block(rows: Any, caption: str) -> str:
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     more = len(records) - len(shown)
     rest = f'<p class="dyff-more">and {more:,} more rows</p>' if more > 0 else ""
-    return f'<div class="dyff-table"><table>{title}{head}<tbody>{body}</tbody></table>{rest}</div>'
+    return table_frame(f"<table>{title}{head}<tbody>{body}</tbody></table>{rest}", caption, len(columns))
+
+
+def table_frame(table: str, caption: str, columns: int) -> str:
+    """What stands around a table: on a narrow screen a wide one is pushed sideways, by the keyboard too."""
+    reached = (
+        f' tabindex="0" role="group" aria-label="{escape(caption or "Table")}"' if columns >= WIDE else ""
+    )
+    return f'<div class="dyff-table"{reached}>{table}</div>'
 
 
 def format_value(value: Any) -> str:
@@ -169,6 +188,14 @@ def format_value(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+_WRITTEN = re.compile(r"[-+\u2212]?[0-9][0-9,]*(?:\.[0-9]+)?(?: ?%)?")
+
+
+def _stands_right(value: Any) -> bool:
+    """Numbers, and words that are numbers: their digits stand below each other."""
+    return _is_number(value) or (isinstance(value, str) and _WRITTEN.fullmatch(value) is not None)
 
 
 def _columns_and_rows(rows: Any) -> tuple[list[str], list[list[Any]]]:

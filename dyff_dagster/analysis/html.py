@@ -6,18 +6,24 @@ around it. Formulas stay in TeX: what would set them is a script.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from html import unescape
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from dyff_dagster.analysis.display import conclusion_card
+from dyff_dagster.analysis.making import Making
 from dyff_dagster.analysis.sanitizing import sanitize
+from dyff_dagster.analysis.score_table import score_table
+from dyff_dagster.analysis.templating import environment
 from dyff_dagster.store import Score
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from nbconvert.exporters.html import HTMLExporter
     from upath import UPath
 
 
@@ -33,8 +39,15 @@ FORMS = (
 """Forms of an output that need no script; of several the first is shown."""
 
 
-PAGE_FORMAT = "1"
+PAGE_FORMAT = "2"
 """Count it up when the look of pages changes: pages that were made before are then out of date."""
+
+_KINDS = {"SafetyCase": "Safety case"}
+
+_TITLE_CARD = re.compile(
+    r'<div class="dyff-title"><h1>([^<]*)</h1>(?:<p class="dyff-subtitle">([^<]*)</p>)?</div>'
+)
+_FIRST_HEADING = re.compile(r"<h1\b[^<>]*>([^<]*)</h1>")
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,13 @@ class Page:
         entity_id: Its id.
         account: Who owns it.
         description: What it is about, as Markdown.
-        scores: Numbers for the table at the foot.
+        conclusion: What it comes to; shown before everything else.
+        holds: Whether what was claimed holds; None where that is open.
+        verdict: That in a word or two, where it is not the usual one.
+        scores: Numbers for the table beside the conclusion.
+        about: What each score measures, by its name.
         provenance: Everything that the page was made from.
+        making: What differs from run to run; None: not shown.
     """
 
     title: str
@@ -66,8 +84,13 @@ class Page:
     entity_id: str = ""
     account: str = ""
     description: str = ""
+    conclusion: str = ""
+    holds: bool | None = None
+    verdict: str = ""
     scores: tuple[Score, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
     provenance: tuple[Origin, ...] = ()
+    making: Making | None = None
 
 
 @dataclass(frozen=True)
@@ -112,81 +135,109 @@ def render_body(body: str, page: Page) -> str:
         body: What stands on it.
         page: What stands around it.
     """
-    return _shell(sanitize(body), page, code=False)
+    return _shell(body, page, code=False)
 
 
 def render_index(entries: Iterable[Entry]) -> str:
     """The list of all pages."""
-    return _templates().get_template("index.html.j2").render(entries=list(entries))
+    return environment().get_template("index.html.j2").render(entries=list(entries))
 
 
 def _render(notebook: Any, page: Page, *, base: Path | None, code: bool) -> str:
-    return _shell(sanitize(_cells(notebook, base, code)), page, code=code)
+    return _shell(_cells(notebook, base, code), page, code=code)
 
 
 def _shell(body: str, page: Page, *, code: bool) -> str:
     from markupsafe import Markup
     from nbconvert.filters import markdown2html
 
-    lead = sanitize(markdown2html(page.description)) if page.description else ""
-    kicker = {"SafetyCase": "Safety case"}.get(page.kind, page.kind)
+    title, subtitle, body = _take_title(body)
+    kicker = _KINDS.get(page.kind, page.kind)
+    lead = sanitize(markdown2html(page.description), headings=2) if page.description else ""
     return (
-        _templates()
+        environment()
         .get_template("page.html.j2")
         .render(
             page=page,
             kicker=f"{kicker} · executed notebook" if code and page.kind != "Notebook" else kicker,
-            # A page has one heading of the first rank: the notebook's, where it has one.
-            name_tag="p" if "<h1" in body else "h1",
-            # Both come out of the sanitizer.
+            title=title or page.title,
+            subtitle=subtitle,
+            # These come out of the sanitizer, or are made here.
             lead=Markup(lead),  # noqa: S704
-            body=Markup(body),  # noqa: S704
+            conclusion=Markup(conclusion_card(page.conclusion, page.holds, page.verdict)),  # noqa: S704
+            scores=Markup(score_table(page.scores, page.about)),  # noqa: S704
+            body=Markup(sanitize(body, headings=2, scrolled=not code)),  # noqa: S704
+            making=Markup("" if page.making is None else page.making.to_html()),  # noqa: S704
             code_style=Markup(_code_style()) if code else "",  # noqa: S704
         )
     )
 
 
+def prepare_pages() -> None:
+    """Load and compile all that :func:`render_page` needs, so that it need not when its notebook is there."""
+    import nbformat
+
+    empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    sanitize(_cells(empty, Path(), code=False))
+    environment().get_template("page.html.j2")
+
+
+def _take_title(body: str) -> tuple[str, str, str]:
+    """The title and subtitle that a body begins with, and the rest of it.
+
+    What a page is about stands above everything else on it, and each page has one heading of the first rank.
+    """
+    first = re.search(r"<h[1-6]\b", body)
+    card, heading = _TITLE_CARD.search(body), _FIRST_HEADING.search(body)
+    if first is None:
+        return "", "", body
+    if card is not None and card.start() <= first.start() < card.end():
+        return unescape(card[1]), unescape(card[2] or ""), body[: card.start()] + body[card.end() :]
+    if heading is not None and heading.start() == first.start():
+        return unescape(heading[1]), "", body[: heading.start()] + body[heading.end() :]
+    return "", "", body
+
+
 def _cells(notebook: Any, base: Path | None, code: bool) -> str:
+    if not code:
+        # A cell that shows nothing leaves an empty box, and between a heading and its figure a page may break there.
+        seen = [cell for cell in notebook.cells if cell.cell_type != "code" or cell.outputs]
+        notebook = type(notebook)({**notebook, "cells": seen})
+    resources = {"metadata": {"path": str(base)}} if base is not None else {}
+    with _CONVERTING:
+        body, _ = _exporter(code, base is not None).from_notebook_node(notebook, resources=resources)
+    return str(body)
+
+
+_CONVERTING = Lock()
+"""An exporter is for one notebook at a time."""
+
+
+@cache
+def _exporter(code: bool, embed_images: bool) -> HTMLExporter:
+    """What makes HTML of cells; compiling its templates takes longer than most notebooks."""
     from nbconvert.exporters.html import HTMLExporter
     from traitlets.config import Config
 
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+    return HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         exclude_input=not code,
         exclude_input_prompt=not code,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
-        embed_images=base is not None,
+        embed_images=embed_images,
         # As configuration, because the filter that chooses is not the exporter.
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMS)}}),
     )
-    resources = {"metadata": {"path": str(base)}} if base is not None else {}
-    body, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return str(body)
-
-
-@cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("dyff_dagster.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = _number
-    return environment
 
 
 @cache
 def _code_style() -> str:
-    """Colours of code, for light and for dark; the background is the page's own."""
+    """Colours of code, for light and for dark, that can be read on the page's own background."""
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
     def rules(style: str) -> str:
         lines = HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight").splitlines()
         return "\n".join(line for line in lines if line.startswith(".highlight ."))
 
-    return f"{rules('friendly')}\n@media (prefers-color-scheme: dark) {{\n{rules('github-dark')}\n}}"
-
-
-def _number(value: float, score: Score) -> str:
-    return score.shown(value) if math.isfinite(value) else "undefined"
+    return f"{rules('xcode')}\n@media (prefers-color-scheme: dark) {{\n{rules('lightbulb')}\n}}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.making import Making
 from dyff_dagster.analysis.rubrics import ReportViews
 from dyff_dagster.store import Score
 
@@ -100,6 +101,7 @@ class Job:
                         **page,
                         "scores": tuple(Score(**score) for score in page["scores"]),
                         "provenance": tuple(Origin(**origin) for origin in page["provenance"]),
+                        "making": None if page["making"] is None else Making(**page["making"]),
                     }
                 ),
             }
@@ -117,6 +119,7 @@ class Outcome:
         cell: Number of the notebook's cell that raised it.
         where: Place in a module that raised it, ``scoring.py:31``.
         killed: Whether its kernel was ended by SIGKILL.
+        packages: Version of each package that the code uses.
     """
 
     rows: int | None = None
@@ -125,6 +128,7 @@ class Outcome:
     cell: int | None = None
     where: str = ""
     killed: bool = False
+    packages: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:

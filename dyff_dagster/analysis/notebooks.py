@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def execute_notebook(
     output: Path,
     scratch: Path,
     progress: Callable[[str, int | None, int | None], None],
+    meanwhile: Callable[[], None] | None = None,
 ) -> Path:
     """Execute a notebook on its kernel, in a copy of its module, and return where it lay.
 
@@ -93,6 +95,7 @@ def execute_notebook(
         output: Where the executed notebook goes, also when it fails.
         scratch: A directory for the copy and for Jupyter's own files.
         progress: Called as cells start.
+        meanwhile: What this process can do, in a thread, while the kernel starts and works.
 
     Raises:
         CellFailed: A cell failed.
@@ -122,6 +125,9 @@ def execute_notebook(
         started.append(cell_index + 1)
         progress("notebook cells", cell_index, total)
 
+    if meanwhile is not None:
+        # Not before papermill is loaded: two threads that load modules can get in each other's way.
+        threading.Thread(target=meanwhile, name="meanwhile", daemon=True).start()
     cwd = (work / path).parent
     for attempt in (1, 2):
         try:

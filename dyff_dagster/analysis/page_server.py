@@ -286,6 +286,8 @@ class PageServer:
             kind=commit.kind,
             entity_id=commit.entity_id,
             account=str(resource.get("account") or ""),
+            conclusion=commit.facts.conclusion or "",
+            holds=commit.facts.notes.get("holds"),
             scores=commit.facts.scores,
         )
         return render_notebook(self._file(commit, commit.facts.notebook), page)

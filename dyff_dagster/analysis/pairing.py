@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 from numpy.typing import NDArray
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.metrics.texts import Normalization, normalize
 from dyff_dagster.analysis.statistics.observations import Numbers
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 INDEX, RESPONSES = "_index_", "responses"
 _SHOWN = 5

@@ -12,7 +12,10 @@ from dyff_dagster.schema.platform import Measurement, MethodImplementationKind, 
 
 
 def check_analysis(
-    entity: Measurement | SafetyCase, input_paths: Mapping[str, Path], modules: Mapping[str, Path]
+    entity: Measurement | SafetyCase,
+    input_paths: Mapping[str, Path],
+    modules: Mapping[str, Path],
+    here: bool = True,
 ) -> None:
     """Refuse what cannot go well, before anything is started.
 
@@ -20,6 +23,7 @@ def check_analysis(
         entity: The analysis.
         input_paths: Directories of the inputs' versions, by entity id.
         modules: Directories of the modules' versions, by module id.
+        here: Whether it is to run on this machine.
 
     Raises:
         AnalysisError: Arguments or inputs are missing or surplus, something is not committed, or the method
@@ -59,10 +63,10 @@ def check_analysis(
                 f"{entity.id}: module {module} of its method {method.id} has no committed version"
             )
     isolation = annotation(entity, "isolation") or "process"
-    if isolation != "process":
+    if isolation != "process" and here:
         raise AnalysisError(
-            f"{entity.id}: isolation {isolation!r} needs Kubernetes and is not available in a process of this machine; "
-            "set dyff-dagster/isolation to process, or leave it out"
+            f"{entity.id}: isolation {isolation!r} needs Kubernetes (DYFF_SESSIONS=kubernetes) and is not available in "
+            "a process of this machine; set dyff-dagster/isolation to process, or leave it out"
         )
     _check_method(entity, modules)
 

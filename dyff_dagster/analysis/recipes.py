@@ -26,16 +26,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.records import ESTIMATORS
 from dyff_dagster.analysis.statistics import Estimate
 from dyff_dagster.schema.content import in_order, sort_keys
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 MODULES = (
     "dyff_dagster.analysis.statistics",

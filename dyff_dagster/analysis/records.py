@@ -331,6 +331,7 @@ def _score(name: str, score: Mapping[str, Any], interval: Mapping[str, Any]) -> 
         asked=record.asked,
         worst_low=record.worst_low,
         worst_high=record.worst_high,
+        level=0.95 if (level := _number(name, "level", interval)) is None else level,
     )
 
 

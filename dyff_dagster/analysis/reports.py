@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dyff_dagster.analysis.completeness import check_completeness
 from dyff_dagster.analysis.errors import AnalysisError, IncompleteRows
+from dyff_dagster.analysis.making import MADE, Making
 from dyff_dagster.analysis.records import read_scores
 from dyff_dagster.analysis.rubrics import as_measurement, summarize_columns
 from dyff_dagster.schema.content import digest_dataset
@@ -17,7 +18,7 @@ from dyff_dagster.store import Commit, Draft, Facts, Inputs, columns_of
 
 
 def commit_report(
-    report: Report, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+    report: Report, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], making: Making
 ) -> Commit:
     """Count the rows of a report against the answers that it scores, and commit it.
 
@@ -29,7 +30,7 @@ def commit_report(
         draft: What its rubric wrote.
         inputs: What it depends on, for the commit.
         input_paths: Directories of the inputs' versions, by entity id.
-        run_id: The Dagster run, for the commit.
+        making: How it was made, for the commit.
 
     Raises:
         IncompleteRows: There are rows that belong to no answer.
@@ -49,7 +50,8 @@ def commit_report(
         columns=columns_of(rows.schema),
         scores=read_scores(draft.path),
         completeness=counted,
+        notes={MADE: making.to_json()},
     )
     return draft.commit(
-        entity=report, data_version=digest_dataset(rows), inputs=inputs, facts=facts, run_id=run_id
+        entity=report, data_version=digest_dataset(rows), inputs=inputs, facts=facts, run_id=making.run
     )

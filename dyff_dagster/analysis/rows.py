@@ -130,7 +130,7 @@ def record_scores(
             f"{analysis_id}: a data-set-level measurement has one row per score, and this one more than "
             f"{MOST_SCORES}; rows per instance belong into one of level Instance"
         )
-    known = ("score", "value", "low", "high", "n", *MISSING, RECIPE_FIELD)
+    known = ("score", "value", "low", "high", "n", "level", *MISSING, RECIPE_FIELD)
     names = [name for name in known if name in schema.names]
     for position, row in enumerate(dataset.to_table(columns=names).to_pylist()):
         if row["score"] is None:
@@ -142,6 +142,7 @@ def record_scores(
                 low=_number(row.get("low")),
                 high=_number(row.get("high")),
                 n=None if row.get("n") is None else int(row["n"]),
+                level=0.95 if row.get("level") is None else float(row["level"]),
                 asked=None if row.get("asked") is None else int(row["asked"]),
                 worst_low=_number(row.get("worst_low")),
                 worst_high=_number(row.get("worst_high")),

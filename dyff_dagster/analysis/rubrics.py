@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.records import ScoreRecord, add_score
@@ -27,6 +26,9 @@ from dyff_dagster.schema.platform import (
     MethodImplementationKind,
     Report,
 )
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 TASK_DATA, PREDICTIONS = "task_data", "predictions"
 """Keywords of a rubric's two inputs."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import yaml
 from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
 from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
-from dyff_dagster.analysis.html import Origin, Page
+from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
 from dyff_dagster.analysis.limits import Limits
-from dyff_dagster.analysis.own_code import OWN_CODE, own_version
+from dyff_dagster.analysis.making import MADE, Making, version_of_directory
 from dyff_dagster.analysis.preconditions import check_analysis
+from dyff_dagster.analysis.provenance import origins_of
 from dyff_dagster.analysis.records import (
     FIGURE,
     describe_scores,
@@ -53,11 +55,14 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.digests import refuse_links
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
 NO_LIMITS = Limits()
+
+Worker = Callable[[Job, Path, Limits, Progress], Outcome]
+"""Does a job and says how it ended: :func:`work`, or a :class:`~dyff_dagster.analysis.pod.PodWorker`."""
 
 
 def run(
@@ -68,8 +73,10 @@ def run(
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
     limits: Limits = NO_LIMITS,
+    worker: Worker = work,
     progress: Progress = no_progress,
     run_id: str = "",
+    git: str = "",
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -85,8 +92,10 @@ def run(
         input_paths: By entity id, the local directory of each input's committed version.
         modules: By module id, the local directory of each of the method's modules.
         limits: How long it may take and how much memory it may hold.
+        worker: What does the work: a process of this machine, or a pod that shares the store's volume.
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
+        git: Commit of the repository that the manifests are in, for the commit and the page.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -101,9 +110,16 @@ def run(
     report = entity if isinstance(entity, Report) else None
     if isinstance(entity, Report):
         entity = as_measurement(entity)
-    check_analysis(entity, input_paths, modules)
-    with store.draft(entity.id) as draft, tempfile.TemporaryDirectory(prefix="dyff-analysis-") as scratch:
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules)
+    check_analysis(entity, input_paths, modules, here=worker is work)
+    shared = None if worker is work else local_path(store.working(entity.id))
+    with (
+        store.draft(entity.id) as draft,
+        tempfile.TemporaryDirectory(
+            prefix="dyff-analysis-", dir=shared, ignore_cleanup_errors=True
+        ) as scratch,
+    ):
+        making = Making.now(run_id, git)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -118,7 +134,7 @@ def run(
         )
         try:
             try:
-                outcome = work(job, log, limits, progress)
+                outcome = worker(job, log, limits, progress)
             except AnalysisError:
                 # However it ended: what others read must not stay changed in silence.
                 untouched.check(entity.id)
@@ -135,11 +151,12 @@ def run(
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
         refuse_links(entity.id, draft.path)
+        making = replace(making, packages=outcome.packages)
         if report is not None:
-            return commit_report(report, draft, inputs, input_paths, run_id)
+            return commit_report(report, draft, inputs, input_paths, making)
         if isinstance(entity, Measurement):
-            return _commit_measurement(entity, draft, inputs, input_paths, run_id)
-        return _commit_safety_case(entity, draft, inputs, run_id)
+            return _commit_measurement(entity, draft, inputs, input_paths, making)
+        return _commit_safety_case(entity, draft, inputs, making)
 
 
 def _prepare(
@@ -149,6 +166,7 @@ def _prepare(
     inputs: Inputs,
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
+    making: Making,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -161,7 +179,7 @@ def _prepare(
         modules=tuple(modules),
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
-        page=_page(entity, inputs),
+        page=_page(entity, inputs, modules, making),
         scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
@@ -180,37 +198,17 @@ def _prepare(
     return job
 
 
-def _page(entity: Measurement | SafetyCase, inputs: Inputs) -> Page:
-    method, scope = entity.method, entity.scope
-    keywords: dict[str, list[str]] = {}
-    for item in entity.inputs:
-        keywords.setdefault(item.entity, []).append(item.keyword)
-    origins = [Origin("Method", method.id, method.name, inputs.spec)]
-    origins += [Origin("Module", name, "", inputs.upstream.get(name, "")) for name in method.modules]
-    origins += [
-        Origin(f"Input {', '.join(names)}", name, "", inputs.upstream.get(name, ""))
-        for name, names in keywords.items()
-    ]
-    origins += [
-        Origin(role, name, "", inputs.upstream.get(name) or inputs.extras.get(f"scope:{name}", ""))
-        for role, name in (
-            ("Dataset", scope.dataset),
-            ("Evaluation", scope.evaluation),
-            ("Inference service", scope.inferenceService),
-            ("Model", scope.model),
-        )
-        if name
-    ]
-    if OWN_CODE in inputs.extras:
-        origins.append(Origin("Code of the package", "dyff-dagster", own_version(), inputs.extras[OWN_CODE]))
-    origins += [Origin(f"Argument {item.keyword}", item.value) for item in entity.arguments]
+def _page(
+    entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path], making: Making
+) -> Page:
     return Page(
         title=entity.name,
         kind=entity.kind,
         entity_id=entity.id,
         account=entity.account,
         description=entity.description or "",
-        provenance=tuple(origins),
+        provenance=origins_of(entity, inputs, modules) if isinstance(entity, SafetyCase) else (),
+        making=making,
     )
 
 
@@ -241,7 +239,7 @@ def _show_tail(log: Path) -> None:
 
 
 def _commit_measurement(
-    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], run_id: str
+    entity: Measurement, draft: Draft, inputs: Inputs, input_paths: Mapping[str, Path], making: Making
 ) -> Commit:
     schema = entity.schema_.decode()
     try:
@@ -256,8 +254,12 @@ def _commit_measurement(
             "write them with ctx.write, which says where they differ"
         )
     completeness = None
-    if entity.level == MeasurementLevel.Instance:
-        completeness = check_completeness(entity, dataset, input_paths)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Both read all rows, and neither needs the interpreter for it.
+        data_version = pool.submit(digest_dataset, dataset)
+        if entity.level == MeasurementLevel.Instance:
+            completeness = check_completeness(entity, dataset, input_paths)
+    if completeness is not None:
         if not completeness.complete:
             raise IncompleteRows(entity.id, completeness)
     else:
@@ -267,27 +269,26 @@ def _commit_measurement(
         rows=dataset.count_rows(),
         columns=columns_of(schema),
         completeness=completeness,
-        **_reported(entity, draft.path),
+        **_reported(entity, draft.path, making),
     )
     return draft.commit(
-        entity=entity, data_version=digest_dataset(dataset), inputs=inputs, facts=facts, run_id=run_id
+        entity=entity, data_version=data_version.result(), inputs=inputs, facts=facts, run_id=making.run
     )
 
 
-def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, run_id: str) -> Commit:
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making) -> Commit:
     # Before the files are counted; the page has been settled by whoever made it.
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
-    digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
     return draft.commit(
         entity=entity,
-        data_version=tree_digest(digests),
+        data_version=version_of_directory(draft.path, PAGE),
         inputs=inputs,
-        facts=Facts(page=PAGE, **_reported(entity, draft.path)),
-        run_id=run_id,
+        facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
+        run_id=making.run,
     )
 
 
-def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, Any]:
+def _reported(entity: Measurement | SafetyCase, directory: Path, making: Making) -> dict[str, Any]:
     """What the analysis said of itself."""
     conclusion = read_conclusion(directory)
     return {
@@ -295,5 +296,5 @@ def _reported(entity: Measurement | SafetyCase, directory: Path) -> dict[str, An
         "notebook": NOTEBOOK if (directory / NOTEBOOK).exists() else None,
         "figure": FIGURE if (directory / FIGURE).exists() else None,
         "conclusion": conclusion[0] if conclusion else None,
-        "notes": {"holds": conclusion[1]} if conclusion else {},
+        "notes": {**({"holds": conclusion[1]} if conclusion else {}), MADE: making.to_json()},
     }

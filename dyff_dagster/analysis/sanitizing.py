@@ -39,6 +39,8 @@ _TAGS = _words(
     """
 )
 
+_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+
 _EVERYWHERE = frozenset(("class", "id", "style", "title", "lang", "dir", "role"))
 _BY_TAG = {
     "a": {"href"},
@@ -84,11 +86,17 @@ DEEPEST = 256
 """Elements within each other that a fragment may have. What a parser does for each takes time with its depth."""
 
 
-def sanitize(html: str) -> str:
+def sanitize(html: str, headings: int | None = None, *, scrolled: bool = False) -> str:
     """The fragment without scripts, styles sheets, frames, forms, event handlers and outside resources.
 
     Images stay where they are embedded (``data:``). Links to the web stay links: nothing follows them unless
     a person does. Inline styles stay as far as they do not fetch or lay themselves over the page.
+
+    Args:
+        html: The fragment.
+        headings: Rank of its first headings; the others follow in order, none is left out. None: as they are.
+
+        scrolled: Let the keyboard reach preformatted text, which may be wider than the screen.
 
     Raises:
         AnalysisError: Its elements are nested more than 256 deep.
@@ -111,6 +119,28 @@ def sanitize(html: str) -> str:
                     depth -= 1
                 elif not depth and not swallowed:
                     yield token
+
+    class InOrder(Filter):  # type: ignore[misc]
+        """Ranks headings anew, so that who goes from heading to heading finds no gap; and marks what scrolls."""
+
+        def __iter__(self) -> Iterator[Any]:
+            open_ranks: list[int] = []
+            ranks: list[str] = []
+            for token in super().__iter__():
+                name = str(token.get("name", ""))
+                if headings is not None and name in _HEADINGS:
+                    if token["type"] == "StartTag":
+                        rank = int(name[1])
+                        while open_ranks and open_ranks[-1] >= rank:
+                            open_ranks.pop()
+                        open_ranks.append(rank)
+                        ranks.append(f"h{min(headings + len(open_ranks) - 1, 6)}")
+                        token = {**token, "name": ranks[-1]}
+                    elif ranks:
+                        token = {**token, "name": ranks.pop()}
+                elif scrolled and name == "pre" and token["type"] == "StartTag":
+                    token = {**token, "data": {**token["data"], (None, "tabindex"): "0"}}
+                yield token
 
     class ShallowParser(BleachHTMLParser):  # type: ignore[misc]
         """Gives up where elements are nested too deep."""
@@ -139,7 +169,7 @@ def sanitize(html: str) -> str:
         protocols=("http", "https", "mailto", "data"),
         strip=True,
         strip_comments=True,
-        filters=[DropWithContents],
+        filters=[DropWithContents, InOrder],
         css_sanitizer=InPlace(allowed_css_properties=_STYLES),
     )
     # As Cleaner makes its own.
@@ -164,6 +194,10 @@ class _OpenElements(list[Any]):
 def _allowed(tag: str, name: str, value: str) -> bool:
     if name == "style":
         return _FETCHING.search(value) is None
+    if name == "tabindex":
+        return (
+            value == "0"
+        )  # reached by the keyboard in its turn; any other number takes its turn from others
     if name == "src":
         return tag == "img" and _IMAGE.fullmatch(value) is not None
     if name == "href":

@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyff_dagster.analysis.html import Page
+from dyff_dagster.analysis.html import Origin, Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.making import Making
 from dyff_dagster.schema.errors import DyffError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 _SHOWN = 300
 """Characters of an exception's message that the log shows."""
+
+_PAUSE = 0.1
+"""Seconds between two reports of how many rows there are."""
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +66,7 @@ def _run_function(job: Job) -> Outcome:
             rows = run_function(
                 context,
                 schema,
-                lambda done: report(f"{done:,} rows", done, None),
+                lambda done: report("rows", done, None),
                 job.views,
                 job.scratch,
             )
@@ -74,9 +79,10 @@ def _run_function(job: Job) -> Outcome:
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
     except (Exception, SystemExit) as error:
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
+    packages = _packages(job)
     if not job.measurement:
-        _write_page(job, lambda page: render_body(body, page))
-    return Outcome(rows=rows)
+        _write_page(job, packages, lambda page: render_body(body, page))
+    return Outcome(rows=rows, packages=packages)
 
 
 def _raised(error: BaseException, where: str) -> Outcome:
@@ -85,7 +91,7 @@ def _raised(error: BaseException, where: str) -> Outcome:
 
 
 def _run_notebook(job: Job) -> Outcome:
-    from dyff_dagster.analysis.html import render_page
+    from dyff_dagster.analysis.html import prepare_pages, render_page
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
@@ -98,8 +104,11 @@ def _run_notebook(job: Job) -> Outcome:
     }
     report = _reporter(job)
     module = job.root / job.notebook_module
+    meanwhile = None if job.measurement else prepare_pages
     try:
-        base = execute_notebook(module.resolve(), job.notebook, job.executed, job.scratch, report)
+        base = execute_notebook(
+            module.resolve(), job.notebook, job.executed, job.scratch, report, meanwhile=meanwhile
+        )
     except CellFailed as error:
         print(f"{job.notebook}, cell {error.cell}: {error.ename}: {error.evalue[:_SHOWN]}", file=sys.stderr)
         if job.executed.exists():
@@ -107,24 +116,56 @@ def _run_notebook(job: Job) -> Outcome:
         return Outcome(ename=error.ename, cell=error.cell, killed=error.killed)
     report("writing the page", None, None)
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
+    packages = _packages(job, [cell.source for cell in notebook.cells if cell.cell_type == "code"])
     if not job.measurement:
-        _write_page(job, lambda page: render_page(notebook, page, base))
-    return Outcome()
+        _write_page(job, packages, lambda page: render_page(notebook, page, base))
+    return Outcome(packages=packages)
 
 
-def _write_page(job: Job, render: Callable[[Page], str]) -> None:
-    """The page of a safety case, with the scores that its method reported."""
-    from dyff_dagster.analysis.records import describe_scores, read_scores, settle_scores, write_output
+def _packages(job: Job, cells: Sequence[str] | None = None) -> dict[str, str]:
+    making = job.page.making or Making()
+    return dict(making.using([(job.root / module).resolve() for module in job.modules], cells).packages)
+
+
+def _write_page(job: Job, packages: Mapping[str, str], render: Callable[[Page], str]) -> None:
+    """The page of a safety case, with what its method reported."""
+    from dyff_dagster.analysis.records import read_conclusion, settle_scores, write_output
+    from dyff_dagster.analysis.score_table import scores_to_show
     from dyff_dagster.schema.scores import ScoreSpec
+    from dyff_dagster.store.digests import digest_file
 
     declared = [ScoreSpec.model_validate(spec) for spec in job.scores]
     settle_scores(job.output, declared, job.analysis_id)
-    page = replace(job.page, scores=describe_scores(read_scores(job.output), declared))
+    conclusion, holds = read_conclusion(job.output) or ("", None)
+    notebook = job.output / NOTEBOOK
+    executed = (
+        (Origin("Executed notebook", NOTEBOOK, version=digest_file(notebook).sha256),)
+        if job.notebook is not None
+        else ()
+    )
+    scores, about = scores_to_show(job.output, declared)
+    page = replace(
+        job.page,
+        conclusion=conclusion,
+        holds=holds,
+        scores=scores,
+        about=about,
+        provenance=(*job.page.provenance, *executed),
+        making=None if job.page.making is None else replace(job.page.making, packages=packages),
+    )
     write_output(job.output / PAGE, render(page).encode())
 
 
 def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:
+    next_at = 0.0
+
     def report(message: str, done: int | None, total: int | None) -> None:
+        nonlocal next_at
+        now = time.monotonic()
+        if total is None and done is not None and now < next_at:
+            # Of a count without an end nobody needs every step.
+            return
+        next_at = now + _PAUSE
         # Progress is a courtesy: a full disk is found out by what matters.
         with contextlib.suppress(OSError), job.progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps([message, done, total]) + "\n")

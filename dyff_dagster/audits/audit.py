@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dyff_dagster.analysis.making import MADE
 from dyff_dagster.audits.conformance import schema_fault
-from dyff_dagster.audits.requirements import judge
-from dyff_dagster.catalog import Catalog, parse_checks
+from dyff_dagster.audits.requirements import Judgement, judge
+from dyff_dagster.catalog import Catalog, Threshold, parse_checks
 from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
@@ -23,7 +24,7 @@ from dyff_dagster.schema.platform import (
     Measurement,
     Report,
 )
-from dyff_dagster.store import Commit, Completeness, Score, Store
+from dyff_dagster.store import Commit, Completeness, Facts, Score, Store
 
 _LISTED = 20
 """Requirements that an error lists."""
@@ -124,12 +125,14 @@ class Case:
         procedure: What is required.
         service: What is audited.
         requirements: The procedure's, in its order.
+        thresholds: What its author demands of the scores.
     """
 
     audit: Audit
     procedure: AuditProcedure
     service: InferenceService
     requirements: tuple[Requirement, ...]
+    thresholds: tuple[Threshold, ...] = ()
 
     @property
     def unmet(self) -> tuple[Requirement, ...]:
@@ -146,6 +149,12 @@ class Case:
         """The scores of all results that count."""
         return tuple(score for item in self.counted.values() for score in item.scores)
 
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """The thresholds, held against the scores."""
+        facts = Facts(scores=self.scores)
+        return tuple(judge(threshold, facts) for threshold in self.thresholds)
+
     def require(self) -> None:
         """See that every requirement is met.
 
@@ -158,7 +167,8 @@ class Case:
     @property
     def digest(self) -> str:
         """Digest of what the audit's page says of the results, beside their data versions."""
-        return sha256_text(canonical_json([_described(found) for found in self.requirements]))
+        said = [_described(found) for found in self.requirements]
+        return sha256_text(canonical_json([said, [threshold.text for threshold in self.thresholds]]))
 
 
 def examine(
@@ -193,6 +203,7 @@ def examine(
         procedure=catalog.get_as(audit.auditProcedure, AuditProcedure),
         service=catalog.get_as(audit.inferenceService, InferenceService),
         requirements=tuple(requirements),
+        thresholds=tuple(parse_checks(text)) if (text := catalog.annotation(audit.id, "checks")) else (),
     )
 
 
@@ -244,9 +255,15 @@ def _described(found: Requirement) -> Mapping[str, Any]:
         "dataset": found.requirement.dataset,
         "rubric": found.requirement.rubric,
         "counted": [
-            [item.result.id, item.evaluation.id, item.commit.facts.to_json(), dict(item.commit.inputs)]
+            [item.result.id, item.evaluation.id, _facts(item.commit), dict(item.commit.inputs)]
             for item in found.counted
             if item.commit is not None
         ],
         "not counted": [[item.result.id, item.fault] for item in found.evidence if item.fault],
     }
+
+
+def _facts(commit: Commit) -> dict[str, Any]:
+    """What there is to say of a version, without how it was made: that says nothing of what it is."""
+    said = commit.facts.to_json()
+    return {**said, "notes": {name: note for name, note in said["notes"].items() if name != MADE}}

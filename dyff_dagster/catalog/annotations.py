@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dyff_dagster.catalog.cron import describe_bad_cron
 from dyff_dagster.catalog.entries import Entry, Findings
+from dyff_dagster.catalog.ingest import IngestFault, parse_ingest
 from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
 from dyff_dagster.schema.annotations import PREFIX, is_reserved
@@ -117,11 +118,6 @@ def _reads(parse: Callable[[str], object]) -> Checker:
     return check
 
 
-def _json_object(value: str) -> str | None:
-    found = _parsed(value)
-    return None if isinstance(found, dict) else 'must be a JSON object, as in \'{"name": "value"}\''
-
-
 def _headers(value: str) -> str | None:
     found = _parsed(value)
     if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
@@ -156,6 +152,7 @@ _RULES: dict[str, _Rule] = {
     "checks": _Rule(_SCORED, _checks),
     "blocking": _Rule(_SCORED, _one_of("true", "false")),
     "files": _Rule(("Dataset", "Module", "Model", "DataSource"), _nonempty),
+    "allow-pickle": _Rule(("Model",), _one_of("true", "false")),
     "withhold": _Rule(("Dataset",), None),
     "from": _Rule(("Dataset",), _nonempty),
     "ingest": _Rule(("Dataset",), _nonempty),
@@ -177,8 +174,13 @@ _RULES: dict[str, _Rule] = {
 _FOR_A_KIND: dict[tuple[str, str], Checker] = {("max-seconds", kind): _more_than_nothing for kind in _LIMITED}
 """Checkers by annotation and kind that go before the rule's own: no analysis comes to anything in no time."""
 
-_WITHOUT_EFFECT = frozenset({"automation"})
-"""Annotations that are checked and kept and that nothing in this release acts on."""
+_NEVER_BY_ITSELF = {
+    "InferenceSession": "sessions never start by themselves: they would spend money unasked",
+    **dict.fromkeys(
+        ("Method", "AuditProcedure", "Family", "History", "Revision"), "there is nothing to compute for it"
+    ),
+}
+"""Kinds on which ``automation`` means nothing, and why."""
 
 
 def names_on(kind: str) -> list[str]:
@@ -238,10 +240,10 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
         lambda location, message: findings.error(entry, location, message),
     )
     for annotation in entity.annotations:
-        name = annotation.key.removeprefix(PREFIX)
-        if name != annotation.key and name in _WITHOUT_EFFECT and annotation.value != "manual":
+        why = _NEVER_BY_ITSELF.get(entity.kind)
+        if annotation.key == f"{PREFIX}automation" and annotation.value != "manual" and why is not None:
             location = entry.annotation_places.get(annotation.key, ("annotations",))
-            findings.warn(entry, location, "has no effect in this release; do not rely on it")
+            findings.warn(entry, location, f"has no effect on {_a(entity.kind)}: {why}")
     uploaded = isinstance(entity, Model) and entity.source.kind == ModelSourceKinds.Upload
     if isinstance(entity, Model) and not uploaded and entry.annotation("files") is not None:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
@@ -309,5 +311,12 @@ def check_ingest(entry: Entry, source: object, findings: Findings) -> None:
         if view not in views:
             message = f"the service of '{source.id}' has no outputView '{view}'; {suggestion(view, views)}"
             findings.annotation_error(entry, "ingest", message)
-    elif _json_object(ingest) is not None:
-        findings.annotation_error(entry, "ingest", "must be a JSON object with the archives and steps")
+    else:
+        try:
+            parse_ingest(ingest)
+        except IngestFault as error:
+            findings.annotation_error(entry, "ingest", str(error))
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

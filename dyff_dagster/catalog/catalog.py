@@ -11,7 +11,7 @@ from dyff_dagster.catalog.annotations import withheld_fields
 from dyff_dagster.catalog.building import Builder
 from dyff_dagster.catalog.checks import check_entries
 from dyff_dagster.catalog.entries import Entry, Findings, problem_at
-from dyff_dagster.catalog.families import in_entities
+from dyff_dagster.catalog.families import NoSuchMember, in_entities, member_of
 from dyff_dagster.catalog.graph import downstream_of, in_order
 from dyff_dagster.catalog.loading import catalog_attribute, collection_paused, manifest_files
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem, suggestion
@@ -70,6 +70,12 @@ class Catalog:
             an attribute ``catalog``. A path that exists goes before a module of the same name.
         :raises CatalogError: with everything that is wrong.
         """
+        if source == "":  # pathlib takes it for the working directory, which nobody has named
+            message = (
+                "the name of the catalog is empty; name a directory or a file of manifests, "
+                "or '.' for this directory"
+            )
+            raise CatalogError([Problem(None, None, "", message)])
         path = Path(source)
         try:
             there = path.exists()
@@ -176,6 +182,19 @@ class Catalog:
         """
         self._require(entity_id)
         return self._entities[entity_id]
+
+    def id_of(self, name: str) -> str:
+        """The id that ``name`` stands for: an id for itself, ``FAMILY@MEMBER`` for the member's.
+
+        :raises EntityNotFound: there is no such entity or member; the text names the one most like it.
+        """
+        if "@" not in name:
+            self._require(name)
+            return name
+        try:
+            return member_of(self._entities, name)
+        except NoSuchMember as error:
+            raise EntityNotFound(name, str(error)) from None
 
     def get_as(self, entity_id: str, kind: type[E]) -> E:
         """The entity with this id, which must be of the type ``kind``.

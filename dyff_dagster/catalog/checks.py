@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dyff_dagster.catalog.analyses import check_analysis, check_method
 from dyff_dagster.catalog.annotations import check_annotations, check_ingest, check_withheld
+from dyff_dagster.catalog.builders import check_builder
 from dyff_dagster.catalog.comparisons import check_comparison
 from dyff_dagster.catalog.deprecations import check_deprecations
 from dyff_dagster.catalog.derived import check_derived
@@ -75,6 +76,7 @@ def check_entries(entries: Mapping[str, Entry], known: Mapping[str, str], findin
             interfaces.check_views(entry, ("views",), entity.views, rows)
         elif isinstance(entity, InferenceService):
             interfaces.check_service(entry, (), entity)
+            check_builder(entry, entity, findings)
             if entity.model is not None:
                 _check_copy(entry, ("model",), entity.model, entries, findings)
         elif isinstance(entity, InferenceSession):

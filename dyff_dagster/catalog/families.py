@@ -18,7 +18,7 @@ from dyff_dagster.catalog.entries import Entry, Findings
 from dyff_dagster.catalog.problems import Location, format_location, suggestion
 from dyff_dagster.catalog.references import MEMBER_KINDS, METHOD_INPUT_KINDS, UNKNOWN_KIND, with_article
 from dyff_dagster.schema.annotations import PREFIX
-from dyff_dagster.schema.platform import Family
+from dyff_dagster.schema.platform import DyffEntity, Family
 
 _ANALYSIS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("method", ("Method",)),
@@ -275,6 +275,18 @@ def _replaced(value: Any, name: str, child: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_copy(update={name: child})
     return {**value, name: child}
+
+
+def member_of(entities: Mapping[str, DyffEntity], text: str) -> str:
+    """The id that ``text``, a ``FAMILY@MEMBER``, stands for in a catalog without faults.
+
+    :raises NoSuchMember: there is no such thing.
+    """
+    families = Families({entity_id: entity.kind for entity_id, entity in entities.items()})
+    for entity in entities.values():
+        if isinstance(entity, Family):
+            families.add(entity.id, entity)
+    return families.resolve(text)
 
 
 def in_entities(

@@ -45,6 +45,9 @@ _KNOWN: dict[str, _Annotation] = {
     ),
     "blocking": _Annotation("true: a check that fails blocks what is downstream", _TRUTH),
     "files": _Annotation("Directory of the files, relative to this manifest", _TEXT),
+    "allow-pickle": _Annotation(
+        "true: files that run code when they are loaded are taken from elsewhere", _TRUTH
+    ),
     "withhold": _Annotation(
         "Names of the fields that no service may see, comma separated; '' for none", _TEXT
     ),

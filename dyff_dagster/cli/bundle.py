@@ -56,8 +56,8 @@ def bundle(
 ) -> None:
     """Write an entity and everything upstream of it into one signed file that others can check.
 
-    In it are entities, commits, digests, measurements, scores, pages and code. Raw data stay where they are, unless
-    --with-data is said.
+    ID may be FAMILY@MEMBER, as in manifests. In the file are entities, commits, digests, measurements, scores, pages
+    and code. Raw data stay where they are, unless --with-data is said.
     """
     from dyff_dagster.audits.bundle import open_to_others, read_private_key, write_bundle
 
@@ -66,9 +66,11 @@ def bundle(
         private = read_private_key(key, passphrase_env)
         if open_to_others(key) and passphrase_env is None:
             click.echo(f"warning: other accounts may read {key}; chmod 600 it", err=True)
+    loaded = load_catalog(catalog)
+    entity_id = loaded.id_of(entity_id)
     written = write_bundle(
         entity_id,
-        load_catalog(catalog),
+        loaded,
         open_store(storage),
         out or Path(f"{entity_id}.bundle.zip"),
         key=private,

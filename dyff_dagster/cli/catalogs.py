@@ -37,11 +37,13 @@ def graph(entity_ids: tuple[str, ...], catalog: str, form: str, downstream: bool
     """Draw what is made from what.
 
     Without an ID the whole catalog: what nothing else is made from comes first, and below each entity
-    stands what it is made from. With IDs only these, and all that they are made from.
+    stands what it is made from. With IDs only these, and all that they are made from. An ID may be
+    FAMILY@MEMBER, as in manifests.
     """
     from dyff_dagster.catalog import drawing
 
-    drawn = drawing.select(load_catalog(catalog), entity_ids, downstream=downstream)
+    loaded = load_catalog(catalog)
+    drawn = drawing.select(loaded, [loaded.id_of(name) for name in entity_ids], downstream=downstream)
     if form == "mermaid":
         click.echo(drawing.mermaid(drawn), nl=False)
     elif form == "dot":
@@ -71,11 +73,13 @@ def _print_tree(drawn: Drawing) -> None:
 def show(entity_id: str, catalog: str, as_json: bool) -> None:
     """Show one entity: where it is defined, what it is made from, what is made from it, and its wire form.
 
-    Environment variables that it names, as ${NAME}, are shown as they are written.
+    ID may be FAMILY@MEMBER, as in manifests. Environment variables that the entity names, as ${NAME}, are shown as
+    they are written.
     """
     from dyff_dagster.catalog.description import describe
 
-    description = describe(load_catalog(catalog), entity_id)
+    loaded = load_catalog(catalog)
+    description = describe(loaded, loaded.id_of(entity_id))
     if as_json:
         click.echo(json.dumps(description.to_json(), indent=1))
     else:

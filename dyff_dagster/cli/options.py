@@ -46,5 +46,7 @@ def open_store(storage: str) -> Store:
 
 def existing(named: str) -> Path | str:
     """A path where there is one, else what may be a module's name."""
+    if not named:
+        return named  # which pathlib would take for the working directory
     path = Path(named)
     return path if path.exists() or os.sep in named else named

@@ -4,50 +4,110 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, storage_option
 from dyff_dagster.schema.errors import DyffError
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-@click.command(short_help="Show what is computed, with scores and failed checks.")
+    from dyff_dagster.orchestration.status import EntityState
+    from dyff_dagster.store import Store
+
+_SECONDS_BETWEEN_LOOKS = 3.0
+
+
+@click.command(short_help="Show where everything stands, with scores and failed checks.")
+@click.argument("entity_ids", metavar="[ID]...", nargs=-1)
 @catalog_option
 @storage_option
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until it is interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
-def status(catalog: str, storage: str, as_json: bool) -> None:
-    """Show what stands: each entity, its status, its headline score with interval, and its page."""
-    from dyff_dagster.orchestration.status import entity_states
+def status(entity_ids: tuple[str, ...], catalog: str, storage: str, watch: bool, as_json: bool) -> None:
+    """Show where each entity stands: status and reason, since when, its headline score with interval, and its page.
 
-    states = entity_states(load_catalog(catalog), open_store(storage), os.environ.get("DYFF_PAGES_URL"))
+    What has failed, and what waits for what, is read from the Dagster instance that DAGSTER_HOME names; without one,
+    the storage root alone is asked, which knows what was computed and nothing else.
+    """
+    store = open_store(storage)
     if as_json:
+        states = _states(entity_ids, catalog, store)
         click.echo(json.dumps([state.to_json() for state in states], indent=1))
         return
-    from rich import box
     from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    if not watch:
+        console.print(_table(_states(entity_ids, catalog, store)))
+        return
+    import time
+
+    from rich.live import Live
+
+    with Live(console=console, screen=False, auto_refresh=False) as live:
+        while True:
+            live.update(_table(_states(entity_ids, catalog, store)), refresh=True)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _states(entity_ids: tuple[str, ...], catalog: str, store: Store) -> list[EntityState]:
+    from contextlib import nullcontext
+
+    import dagster as dg
+
+    from dyff_dagster.orchestration.status import entity_states
+
+    loaded = load_catalog(catalog)
+    for entity_id in entity_ids:
+        loaded.get(entity_id)  # says what there is, where there is no such entity
+    home = os.environ.get("DAGSTER_HOME")
+    known = home is not None and os.path.isdir(home)  # noqa: PTH112
+    with dg.DagsterInstance.get() if known else nullcontext() as instance:
+        return entity_states(loaded, store, os.environ.get("DYFF_PAGES_URL"), instance, entity_ids or None)
+
+
+def _table(states: Sequence[EntityState]) -> Table:
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("entity", style="bold", overflow="fold")
     table.add_column("kind")
     table.add_column("status")
+    table.add_column("since", no_wrap=True)
     table.add_column("headline score [95 % interval]", overflow="fold")
     table.add_column("page", overflow="fold")
-    colours = {"Ready": "green", "Complete": "green", "Created": "yellow", "Stale": "yellow"}
+    colours = {
+        "Ready": "green",
+        "Complete": "green",
+        "Admitted": "cyan",
+        "Created": "yellow",
+        "Stale": "yellow",
+        "Terminated": "dim",
+    }
     for state in states:
         colour = colours.get(state.status, "red")
         failed = f" [red]✗ {', '.join(state.failed_checks)}[/red]" if state.failed_checks else ""
+        why = ""
+        if state.reason:
+            behind = f" ({escape(state.cause)})" if state.cause else ""
+            why = f"\n[dim]{state.reason}{behind}[/dim]"
         table.add_row(
             state.id,
             state.kind,
-            f"[{colour}]{state.status}[/{colour}]",
-            (str(state.headline).replace("[", "\\[") if state.headline else "") + failed,
+            f"[{colour}]{state.status}[/{colour}]{why}",
+            f"{state.since.astimezone():%m-%d %H:%M}" if state.since else "",
+            (escape(str(state.headline)) if state.headline else "") + failed,
             state.page or "",
         )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    return table
 
 
 @click.command("open")

@@ -23,7 +23,7 @@ def validate(path: str | None, catalog: str, as_json: bool) -> None:
     from dyff_dagster.catalog import Catalog, CatalogError
 
     try:
-        loaded = Catalog.load(existing(path or catalog))
+        loaded = Catalog.load(existing(catalog if path is None else path))
     except CatalogError as error:
         if as_json:
             click.echo(json.dumps([_problem(problem) for problem in error.problems], indent=1))

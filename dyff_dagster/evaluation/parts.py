@@ -13,6 +13,7 @@ so that of ten thousand parts only those are opened that can hold what is looked
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import re
@@ -123,7 +124,7 @@ class Parts:
         """Whether there is nothing to take up."""
         return not self._parts
 
-    @property
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """Arrow schema of a part."""
         return part_schema(self.response_type)

@@ -93,7 +93,7 @@ class RequestBuilder:
             return Request(index, body, hashlib.sha256(body).digest(), position, content_type)
         self.sent_fields.update(item)
         try:
-            body = json.dumps(item, default=_encode, allow_nan=False, ensure_ascii=False).encode()
+            body = _ENCODER.encode(item).encode()
         except (TypeError, ValueError) as error:
             raise EvaluationError(
                 f"row {index} cannot be sent as JSON: its field {_unsendable(item)} holds no finite number, text, "
@@ -115,12 +115,16 @@ def _encode(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
+_ENCODER = json.JSONEncoder(default=_encode, allow_nan=False, ensure_ascii=False)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _jsonable(value: Any) -> Any:
     """What a pipeline sees is JSON, as it would be on the wire."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: item if type(item) in _PLAIN else _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [item if type(item) in _PLAIN else _jsonable(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return _encode(value)

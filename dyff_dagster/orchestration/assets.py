@@ -24,7 +24,7 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.platform import DyffEntity, Evaluation
+from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
@@ -131,6 +131,9 @@ def _run(
                 startup_timeout=sessions.startup_timeout,
                 client_processes=sessions.client_processes,
                 cluster=sessions.cluster(store),
+                image_repository=sessions.image_repository()
+                if isinstance(entity, InferenceService)
+                else None,
             )
             commit, reused = step.compute(force=config.force)
     except (DyffError, OSError, GuardError) as error:
@@ -153,6 +156,8 @@ def _run(
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
     else:
         context.log.info(_summary(commit))
+    if warning := commit.facts.notes.get("warning"):
+        context.log.warning(warning)
     results = list(checks.results(commit))
     if broken := [r for r in results if r.check_name in checks.built_in and not r.passed]:
         # A failed blocking check inside MaterializeResult would leave the asset materialized.
@@ -206,7 +211,7 @@ def _sentence(entity: DyffEntity, error: DyffError | OSError | GuardError) -> st
 
 def _reason(entity: DyffEntity) -> str:
     """The platform's word for a failure of that kind where the error has none of its own."""
-    return {"Evaluation": "Incomplete", "Dataset": "IngestFailed"}.get(
+    return {"Evaluation": "Incomplete", "Dataset": "IngestFailed", "InferenceService": "BuildFailed"}.get(
         entity.kind, "FetchFailed" if entity.kind in ("Model", "Module", "DataSource") else "Failed"
     )
 

@@ -85,7 +85,7 @@ def on_cron(line: str) -> dg.AutomationCondition[Any]:
 
 
 def build_automation_sensor(
-    catalog: Catalog, specs: Sequence[dg.AssetSpec], prefix: str, interval: int = 30
+    specs: Sequence[dg.AssetSpec], prefix: str, interval: int = 30
 ) -> dg.AutomationConditionSensorDefinition | None:
     """The sensor that evaluates the conditions; None where nothing asks for it.
 
@@ -93,8 +93,7 @@ def build_automation_sensor(
     Dagster's UI.
 
     Args:
-        catalog: The entities.
-        specs: Their assets.
+        specs: The assets.
         prefix: Begins its name.
         interval: Seconds between two looks.
     """

@@ -51,4 +51,5 @@ class DyffCatalogComponent(dg.Component, dg.Resolvable):
             ),
             translator=self.get_translator(),
             resource_prefix=self.resource_prefix,
+            watch=path if path.exists() and path.suffix != ".py" else None,
         )

@@ -12,9 +12,12 @@ import dagster as dg
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.assets import build_assets
+from dyff_dagster.orchestration.automation import build_automation_sensor
+from dyff_dagster.orchestration.catalog_sensor import build_catalog_sensor
 from dyff_dagster.orchestration.console import console_logger, name_steps
 from dyff_dagster.orchestration.executors import executor_named
 from dyff_dagster.orchestration.names import asset_key, op_name
+from dyff_dagster.orchestration.propagation import build_failure_sensor
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys, shared
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.session_ops import build_reaper
@@ -30,8 +33,12 @@ def build_definitions(
     translator: DyffTranslator | None = None,
     executor: dg.ExecutorDefinition | None = None,
     resource_prefix: str = "dyff",
+    watch: Path | None = None,
 ) -> dg.Definitions:
-    """Every entity of a catalog as an asset, with its checks.
+    """Every entity of a catalog as an asset, with its checks, and the sensors that it takes.
+
+    Sensors start nothing, but for what a manifest asks for with ``dyff-dagster/automation``: without that there is no
+    sensor that starts runs.
 
     Nothing is written and no network is touched: every step and every pod loads the definitions anew.
 
@@ -42,7 +49,8 @@ def build_definitions(
         translator: How entities look as assets.
         executor: Dagster's own default (``multi_or_in_process_executor``) where none is given.
         resource_prefix: The resources are called ``PREFIX_storage`` and ``PREFIX_sessions``. Two catalogs of
-            one code location that differ in them need two prefixes.
+            one code location that differ in them need two prefixes. Names of sensors begin with it, too.
+        watch: Directory or file of manifests that the catalog was loaded from: a sensor notices what changes there.
     """
     name_steps(
         {
@@ -53,17 +61,40 @@ def build_definitions(
     )
     keys = ResourceKeys(prefix=resource_prefix)
     sessions = sessions or DyffSessions()
+    translator = translator or DyffTranslator()
+    assets = build_assets(catalog, translator, keys, sessions.step_pods())
     return dg.Definitions(
-        assets=build_assets(catalog, translator or DyffTranslator(), keys, sessions.step_pods()),
+        assets=assets,
         resources={
             keys.storage: shared(storage or DyffStorage()),
             keys.sessions: shared(sessions),
         },
-        # A sensor is there only where it has something to do.
-        sensors=[build_reaper(keys)] if sessions.backend == "kubernetes" else [],
+        sensors=_sensors(catalog, translator, assets, keys, sessions, watch),
         executor=executor,
         loggers={"console": console_logger},
     )
+
+
+def _sensors(
+    catalog: Catalog,
+    translator: DyffTranslator,
+    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
+    keys: ResourceKeys,
+    sessions: DyffSessions,
+    watch: Path | None,
+) -> list[dg.SensorDefinition]:
+    """Each of them only where it has something to do."""
+    asset_keys = {entity.id: translator.get_asset_key(entity) for entity in catalog.entities.values()}
+    sensors: list[dg.SensorDefinition] = [build_failure_sensor(catalog, asset_keys, keys.prefix)]
+    specs = [spec for a in assets for spec in (a.specs if isinstance(a, dg.AssetsDefinition) else [a])]
+    automation = build_automation_sensor(specs, keys.prefix)
+    if automation is not None:
+        sensors.append(automation)
+    if watch is not None:
+        sensors.append(build_catalog_sensor(watch, catalog, translator, keys.prefix))
+    if sessions.backend == "kubernetes":
+        sensors.append(build_reaper(keys))
+    return sensors
 
 
 def definitions_from_environment(base: Path, environment: Mapping[str, str] = os.environ) -> dg.Definitions:
@@ -79,8 +110,10 @@ def definitions_from_environment(base: Path, environment: Mapping[str, str] = os
         DyffError: A variable has a value that it cannot have.
     """
     try:
+        source = catalog_source(base, environment)
         return build_definitions(
-            load_catalog(base, environment),
+            Catalog.load(source),
+            watch=source if isinstance(source, Path) and source.suffix != ".py" else None,
             storage=DyffStorage.from_environment(base, environment),
             sessions=DyffSessions.from_environment(environment, base),
             executor=executor_named(environment.get("DYFF_EXECUTOR") or "multiprocess"),
@@ -101,8 +134,12 @@ def _is_command_that_ends_here(arguments: Sequence[str]) -> bool:
     return Path(arguments[0]).name == "dagster" and list(arguments[1:2]) in (["asset"], ["job"])
 
 
-def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Catalog:
-    """The catalog that DYFF_CATALOG names: an existing path, else a dotted module name."""
+def catalog_source(base: Path, environment: Mapping[str, str] = os.environ) -> Path | str:
+    """What DYFF_CATALOG names: an existing path, else a dotted module name.
+
+    Raises:
+        DyffError: It is neither.
+    """
     named = environment.get("DYFF_CATALOG") or "examples/breast_cancer"
     path = base / named
     if not path.exists() and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", named) is None:
@@ -110,4 +147,9 @@ def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Cat
             f"DYFF_CATALOG is {named!r}: there is no such path in {base.absolute()}, and it is no module's name; "
             "name a directory or file of manifests, or a module with `catalog`"
         )
-    return Catalog.load(path if path.exists() else named)
+    return path if path.exists() else named
+
+
+def load_catalog(base: Path, environment: Mapping[str, str] = os.environ) -> Catalog:
+    """The catalog that DYFF_CATALOG names."""
+    return Catalog.load(catalog_source(base, environment))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dyff_dagster import analysis, audits, sources
+from dyff_dagster.analysis.provenance import IMAGE
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.freshness import Freshness
+from dyff_dagster.orchestration.images import image_in
 from dyff_dagster.orchestration.selection import ancestors, ancestors_with_ops
 from dyff_dagster.schema.canonical import canonical_json, service_digest, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import (
     Audit,
+    ContainerImageSource,
     Dataset,
     DataSource,
     DyffEntity,
@@ -27,7 +31,7 @@ from dyff_dagster.schema.platform import (
     Report,
     SafetyCase,
 )
-from dyff_dagster.sessions import code_files
+from dyff_dagster.sessions import build_fingerprint, code_files
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 from dyff_dagster.store.digests import digest_file
 
@@ -63,8 +67,12 @@ class Dependencies:
     _seen: dict[str, Commit | None] = field(default_factory=dict, repr=False, kw_only=True)
     _case: list[audits.Case] = field(default_factory=list, init=False, repr=False)
 
-    def inputs(self) -> Inputs:
+    def inputs(self, recorded: Mapping[str, str] | None = None) -> Inputs:
         """Everything that may change the result, by digest.
+
+        Args:
+            recorded: What the last version was made from besides what is upstream, by name: a branch, a DOI or a URL is
+                taken for what it stood for then, and nobody is asked.
 
         Raises:
             UnsatisfiedDependency: Something upstream was never committed.
@@ -85,7 +93,7 @@ class Dependencies:
                 )
         extras: dict[str, str] = {}
         if isinstance(self.entity, Dataset | DataSource | Model | Module):
-            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
+            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id), recorded))
         if isinstance(self.entity, Dataset) and (evaluation := self.made_from(self.entity)) is not None:
             extras.update(sources.answers_fingerprint(self.entity, evaluation))
             if self.reads_questions(self.entity, evaluation):
@@ -95,6 +103,9 @@ class Dependencies:
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
         if isinstance(self.entity, InferenceSession):
             extras["service"] = self.service_digest(self.service_of(self.entity))
+        if isinstance(self.entity, InferenceService) and self.entity.builder is not None:
+            directory = self.service_directory(self.entity)
+            extras.update(build_fingerprint(self.entity.id, self.entity.builder, directory))
         if isinstance(self.entity, Measurement | SafetyCase):
             extras.update(self._scope_versions(self.entity))
             modules = [self.upstream(module) for module in self.entity.method.modules]
@@ -145,7 +156,12 @@ class Dependencies:
         if entity.scope.inferenceService is not None and "service" in commit.inputs["extras"]:
             versions[entity.scope.inferenceService] = commit.inputs["extras"]["service"]
         named = (evaluation, entity.scope.dataset, entity.scope.model, entity.scope.inferenceService)
-        return {f"scope:{name}": versions[name] for name in named if name in versions}
+        found = {f"scope:{name}": versions[name] for name in named if name in versions}
+        service = self.service_of(self.catalog.get_as(evaluation, Evaluation))
+        image = None if service.runner is None else service.runner.image
+        if image is not None and service.id == entity.scope.inferenceService:
+            found[f"{IMAGE}{service.id}"] = f"{image.host}/{image.name}@{image.digest}"
+        return found
 
     def case(self, audit: Audit) -> audits.Case:
         """An audit with the results that it rests on, each looked at once."""
@@ -153,7 +169,10 @@ class Dependencies:
             freshness = Freshness(
                 self.catalog,
                 self._pinned,
-                lambda entity_id: replace(self, entity=self.catalog.get(entity_id)).inputs(),
+                # Whether a branch has moved is looked at when what it names is computed, not by all that follow.
+                lambda entity_id: replace(self, entity=self.catalog.get(entity_id)).inputs(
+                    self._recorded(entity_id)
+                ),
             )
             self._case.append(audits.examine(self.catalog, self.store, audit, self._pinned, freshness.fault))
         return self._case[0]
@@ -175,6 +194,11 @@ class Dependencies:
                 "page": analysis.PAGE_FORMAT,
             },
         )
+
+    def _recorded(self, entity_id: str) -> Mapping[str, str]:
+        commit = self._pinned(entity_id)
+        extras: Mapping[str, str] = {} if commit is None else commit.inputs["extras"]
+        return extras
 
     def made_from(self, entity: Dataset) -> Evaluation | None:
         """The Evaluation that a data set is made from, if it is made from one."""
@@ -255,10 +279,26 @@ class Dependencies:
         parts: dict[str, object] = {"spec": service_digest(service, annotations)}
         if service.model is not None and service.model.id in self.catalog.entities:
             parts["model"] = self.upstream(service.model.id).data_version
+        if self.is_built(service):
+            parts["image"] = self.upstream(service.id).data_version
         if service.runner is not None and service.runner.kind == InferenceServiceRunnerKind.STANDALONE:
             files = code_files(service.runner.args or [], self.service_directory(service))
             parts["code"] = {name: digest_file(path).sha256 for name, path in files.items()}
         return sha256_text(canonical_json(parts).decode())
+
+    def is_built(self, service: Service) -> bool:
+        """Whether a service's image is built here: it has a builder, and is in the catalog."""
+        return service.builder is not None and service.id in self.catalog.entities
+
+    def built_image(self, service: Service) -> ContainerImageSource | None:
+        """The image that was built for a service; None where none is.
+
+        Raises:
+            UnsatisfiedDependency: It was not built yet.
+        """
+        if not self.is_built(service):
+            return None
+        return image_in(self.path_of(service.id))
 
     def service_directory(self, service: Service) -> Path:
         """Where a local service runs: its manifest's directory."""

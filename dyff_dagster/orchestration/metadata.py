@@ -94,6 +94,7 @@ def score_table(scores: tuple[Score, ...]) -> str:
         interval = ""
         if score.low is not None and score.high is not None:
             interval = f"{_plain(score.shown(score.low, 4))} to {_plain(score.shown(score.high, 4))}"
+            interval += score.level_note
         line = f"| {name} | {value} | {interval} | {'' if score.n is None else score.n} |"
         lines.append(line + (_missing(score) if partial else ""))
     return "\n".join(lines)

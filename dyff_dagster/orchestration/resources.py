@@ -171,6 +171,14 @@ class DyffSessions(dg.ConfigurableResource[None]):
         named = self.kubernetes and not isinstance(self.kubernetes, dg.EnvVar)
         return self._settings().steps if named else None
 
+    def image_repository(self) -> str | None:
+        """Where images of services with a builder are pushed to.
+
+        Raises:
+            KubernetesError: The file of settings cannot be read, or says something that cannot be.
+        """
+        return self._settings().build.repository
+
     def _settings(self) -> KubernetesSettings:
         from dyff_dagster.sessions.kubernetes import KubernetesSettings
 

@@ -1,18 +1,22 @@
-"""Where every entity of a catalog stands, read from the store."""
+"""Where every entity of a catalog stands, for people: what Dagster knows of its runs, and what the store holds."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.selection import is_declared_only
+from dyff_dagster.orchestration.standing import Standing, standings
 from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.statuses import success_status
+from dyff_dagster.schema.statuses import EntityStatus, success_status
 from dyff_dagster.store import Commit, Score, Store, local_path, no_progress
 
 
@@ -24,6 +28,10 @@ class EntityState:
         id: The entity.
         kind: Its kind.
         status: The page's word; ``Stale`` where what it depends on has changed since it was computed.
+        reason: The page's word for why, where there is one.
+        cause: The entity upstream that is the reason.
+        since: When it came to that.
+        run: The Dagster run that brought it there.
         headline: Its first score.
         failed_checks: What its author demanded and it does not hold.
         page: URL or path of its page.
@@ -34,6 +42,10 @@ class EntityState:
     id: str
     kind: str
     status: str
+    reason: str | None = None
+    cause: str | None = None
+    since: datetime | None = None
+    run: str | None = None
     headline: Score | None = None
     failed_checks: tuple[str, ...] = ()
     page: str | None = None
@@ -46,24 +58,59 @@ class EntityState:
             **asdict(self),
             "failed_checks": list(self.failed_checks),
             "committed": self.committed.isoformat() if self.committed else None,
+            "since": self.since.isoformat() if self.since else None,
         }
 
 
-def entity_states(catalog: Catalog, store: Store, pages_url: str | None = None) -> list[EntityState]:
+def entity_states(
+    catalog: Catalog,
+    store: Store,
+    pages_url: str | None = None,
+    instance: dg.DagsterInstance | None = None,
+    only: Collection[str] | None = None,
+) -> list[EntityState]:
     """The state of every entity, dependencies first.
 
     Args:
         catalog: The entities.
         store: Where their artifacts are.
         pages_url: Where pages are served, or None: then paths are given.
+        instance: What has run; None: the store alone is asked, which knows of no failure.
+        only: These entities alone.
     """
-    return [_state(catalog, store, entity_id, pages_url) for entity_id in catalog.entities]
+    known = standings(catalog, instance) if instance is not None else {}
+    return [
+        _state(catalog, store, entity_id, pages_url, known.get(entity_id))
+        for entity_id in catalog.entities
+        if only is None or entity_id in only
+    ]
 
 
-def _state(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None) -> EntityState:
+def _state(
+    catalog: Catalog, store: Store, entity_id: str, pages_url: str | None, standing: Standing | None
+) -> EntityState:
     entity = catalog.get(entity_id)
     if is_declared_only(entity):
         return EntityState(entity.id, entity.kind, success_status(entity.kind))
+    state = _stored(catalog, store, entity_id, pages_url)
+    if standing is None:
+        return state
+    if standing.status == EntityStatus.created and state.committed is not None:
+        return state  # it was computed where another instance kept the book
+    made = standing.status == success_status(entity.kind)
+    return replace(
+        state,
+        status=state.status if made and state.status == "Stale" else str(standing.status),
+        reason=None if standing.reason is None else str(standing.reason),
+        cause=standing.cause,
+        since=standing.since,
+        run=standing.run_id,
+    )
+
+
+def _stored(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None) -> EntityState:
+    """What the store says of a computed entity."""
+    entity = catalog.get(entity_id)
     commit = store.current(entity.id)
     if commit is None:
         return EntityState(entity.id, entity.kind, "Created")
@@ -78,6 +125,8 @@ def _state(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None
         ),
         page=_page(store, commit, pages_url),
         committed=commit.committed,
+        since=commit.committed,
+        run=commit.run_id or None,
         data_version=commit.data_version,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceSession
 from dyff_dagster.sessions.kubernetes.names import ACCOUNT, CLIENT, ENTITY, KIND, label_value
 from dyff_dagster.sessions.kubernetes.settings import StepPods
@@ -38,7 +39,8 @@ def step_pod(entity: DyffEntity, steps: StepPods | None = None) -> dict[str, Any
     asks = asks_sessions(entity)
     if asks:
         labels[CLIENT] = "true"
-    account = (steps.sessionsServiceAccount if asks else None) or steps.serviceAccount
+    makes_jobs = asks or annotation(entity, "isolation") == "pod"
+    account = (steps.sessionsServiceAccount if makes_jobs else None) or steps.serviceAccount
     config: dict[str, Any] = {
         "pod_template_spec_metadata": {"labels": {key: value for key, value in labels.items() if value}},
         "pod_spec_config": {"termination_grace_period_seconds": steps.grace},

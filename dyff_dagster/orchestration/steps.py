@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyff_dagster import analysis, audits, evaluation, sources
+from dyff_dagster.analysis.making import Making
+from dyff_dagster.catalog.checkout import commit_of
 from dyff_dagster.evaluation.options import parse_limit, parse_max_failed_rows
 from dyff_dagster.orchestration.dependencies import Dependencies, Service
+from dyff_dagster.orchestration.images import build_service, with_image
 from dyff_dagster.orchestration.selection import declared_behind
 from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
@@ -25,6 +28,7 @@ from dyff_dagster.schema.platform import (
     Dataset,
     DataSource,
     Evaluation,
+    InferenceService,
     InferenceSession,
     Measurement,
     Model,
@@ -67,6 +71,7 @@ class Step(Dependencies):
         startup_timeout: Seconds until a service must be ready.
         client_processes: Processes that send an evaluation's requests.
         cluster: Where sessions run; None: on this machine.
+        image_repository: Where images of services with a builder are pushed to.
     """
 
     progress: Progress
@@ -74,6 +79,7 @@ class Step(Dependencies):
     startup_timeout: float = 120.0
     client_processes: int = 1
     cluster: Cluster | None = None
+    image_repository: str | None = None
 
     def compute(self, force: bool = False) -> tuple[Commit, bool]:
         """Compute the entity, unless nothing that it depends on has changed.
@@ -95,7 +101,7 @@ class Step(Dependencies):
                 current is not None
                 and not force
                 and current.input_digest == inputs.digest
-                and self._may_be_taken_over(current)
+                and self.may_be_taken_over(current)
                 and self.store.intact(current)
             ):
                 self.store.repair(current)
@@ -118,7 +124,7 @@ class Step(Dependencies):
                 commit=f"{commit.entity_id}/{commit.sequence}",
             )
 
-    def _may_be_taken_over(self, current: Commit) -> bool:
+    def may_be_taken_over(self, current: Commit) -> bool:
         """Whether a commit of the same inputs may stand for a new one.
 
         A session may have ended since it was started, so it is looked at each time. An evaluation that was
@@ -128,7 +134,7 @@ class Step(Dependencies):
             return False
         count = current.facts.completeness
         if isinstance(self.entity, Evaluation) and count is not None:
-            return count.missing <= self._options(self.entity).allowed_failures(count.expected)
+            return count.missing <= self.options(self.entity).allowed_failures(count.expected)
         return True
 
     def _compute(self, inputs: Inputs, force: bool) -> Commit:
@@ -145,15 +151,29 @@ class Step(Dependencies):
                 input_paths={item.entity: self.path_of(item.entity) for item in entity.inputs},
                 modules={module: self.path_of(module) for module in entity.method.modules},
                 limits=analysis.Limits.of(entity, self.catalog.entities.get(entity.method.id)),
+                worker=self._worker(entity),
                 progress=self.progress,
                 run_id=self.run_id,
+                git=commit_of(self.catalog.directory(entity.id)),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)
         if isinstance(entity, Audit):
-            return audits.publish(self.case(entity), self.store, inputs=inputs, run_id=self.run_id)
+            making = Making.now(self.run_id, commit_of(self.catalog.directory(entity.id)))
+            return audits.publish(self.case(entity), self.store, inputs=inputs, making=making)
         if isinstance(entity, InferenceSession):
             return self._start(entity, inputs)
+        if isinstance(entity, InferenceService) and entity.builder is not None:
+            return build_service(
+                entity,
+                entity.builder,
+                self.store,
+                directory=self.service_directory(entity),
+                repository=self.image_repository,
+                inputs=inputs,
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         raise DyffError(
             f"{entity.id}: entities of kind {entity.kind} cannot be computed by this release: "
             "leave it out of the selection"
@@ -185,6 +205,14 @@ class Step(Dependencies):
             run_id=self.run_id,
         )
 
+    def _worker(self, entity: Measurement | SafetyCase) -> analysis.Worker:
+        """What runs an analysis: a process here, or a pod where its author wants it shut in and there is a cluster."""
+        if self.cluster is None or self.catalog.annotation(entity.id, "isolation") != "pod":
+            return analysis.work
+        from dyff_dagster.analysis.pod import PodWorker
+
+        return PodWorker(self.cluster, self._owner())
+
     def _report(self, entity: Report, inputs: Inputs) -> Commit:
         answered = self.catalog.get_as(entity.evaluation, Evaluation)
         return analysis.run(
@@ -199,6 +227,7 @@ class Step(Dependencies):
             limits=analysis.Limits.of(entity),
             progress=self.progress,
             run_id=self.run_id,
+            git=commit_of(self.catalog.directory(entity.id)),
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
@@ -225,6 +254,7 @@ class Step(Dependencies):
                 cwd=self.service_directory(service),
                 model_path=self.model_path(service),
                 directory=directory,
+                accelerator=entity.inferenceSession.accelerator,
                 headers=self._headers(service),
                 startup_timeout=self.startup_timeout,
                 progress=self.progress,
@@ -238,7 +268,7 @@ class Step(Dependencies):
             service_digest=inputs.extras["service"],
             session=session,
             withheld=self.withheld(entity),
-            options=self._options(entity),
+            options=self.options(entity),
             progress=self.progress,
             run_id=self.run_id,
             fresh=force,
@@ -258,7 +288,7 @@ class Step(Dependencies):
                 progress=self.progress,
             )
         return cluster.open(
-            entity.inferenceSession,
+            with_image(entity.inferenceSession, self.built_image(service)),
             self._owner(),
             directory=self.service_directory(service),
             model=self._model_files(service),
@@ -284,7 +314,7 @@ class Step(Dependencies):
         inner = path.relative_to(version).as_posix()
         return ModelFiles(version, "" if inner == "." else inner)
 
-    def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
+    def options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
         """What the author says about how the evaluation is run, and what counts as an answer."""
         said = {name: self.catalog.annotation(entity.id, name) for name in _OF_EVALUATION}
         service = self.service_of(entity).id
@@ -346,7 +376,7 @@ class Step(Dependencies):
         logs = local_path(self.store.working(entity.id)) / "session"
         if self.cluster is not None and service.runner is not None:
             shown, phases = self.cluster.start(
-                entity,
+                with_image(entity, self.built_image(service)),
                 self._owner(),
                 directory=self.service_directory(service),
                 model=self._model_files(service),

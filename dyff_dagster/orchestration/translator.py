@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.automation import condition_of
 from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
 from dyff_dagster.orchestration.selection import ancestors_with_ops
 from dyff_dagster.orchestration.step_pods import TAG, step_pod
@@ -89,6 +90,7 @@ class DyffTranslator:
             metadata=self.get_metadata(data),
             tags=tags_of(entity),
             code_version=spec_digest(entity),
+            automation_condition=condition_of(entity, catalog),
         )
 
     def get_metadata(self, data: DyffTranslatorData) -> Mapping[str, Any]:

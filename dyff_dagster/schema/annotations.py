@@ -42,7 +42,16 @@ STEERING = frozenset(
 )
 """Annotations that say when, where and how far work is done, and leave its result alone."""
 
-ANNOTATIONS = STEERING | {"accept", "answer-rules", "from", "headers", "ingest", "rubric", "withhold"}
+ANNOTATIONS = STEERING | {
+    "accept",
+    "allow-pickle",
+    "answer-rules",
+    "from",
+    "headers",
+    "ingest",
+    "rubric",
+    "withhold",
+}
 """Every annotation there is, without the prefix."""
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{[^}]+\}")

@@ -319,8 +319,10 @@ def digest_dataset(dataset: pyarrow.dataset.Dataset) -> str:
     Raises:
         ContentError: a type has no encoding.
     """
-    # Few batches ahead: rows may hold images.
-    ordered = digest_batches(dataset.to_batches(batch_readahead=2, fragment_readahead=1), dataset.schema)
+    from dyff_dagster.schema.streaming import read_batches
+
+    # No batches ahead: rows may hold images.
+    ordered = digest_batches(read_batches(dataset), dataset.schema)
     return ordered if ordered is not None else digest_table(dataset.to_table())
 
 

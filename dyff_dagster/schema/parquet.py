@@ -32,6 +32,14 @@ __all__ = [
     "write_dataset",
 ]
 
+ROW_GROUP = 65_536
+"""Rows up to which small batches are put together before they are written."""
+
+HELD_BYTES = 32 << 20
+"""Bytes up to which they are."""
+
+_MANY = 256
+
 
 class DatasetPathError(DyffError):
     """A path at which there is no data set; ``path`` is it, ``problem`` says what is the matter."""
@@ -180,7 +188,7 @@ def write_dataset(
     total = in_file = files = 0
     writer: pq.ParquetWriter | None = None
     try:
-        for batch in conforming:
+        for batch in _larger(conforming):
             start = 0
             while start < batch.num_rows:
                 if writer is None:
@@ -198,6 +206,32 @@ def write_dataset(
         if writer is not None:
             writer.close()
     return total
+
+
+def _larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches that are worth a row group each: of a row each, a file is read and written slowly.
+
+    Whatever is held back is within :data:`ROW_GROUP` rows and :data:`HELD_BYTES`.
+    """
+    held: list[pa.RecordBatch] = []
+    small: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        small.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        full = rows >= ROW_GROUP or size >= HELD_BYTES
+        if full or len(small) >= _MANY:
+            # A batch of a few rows takes more memory than they do.
+            held, small = [*held, _one(small)], []
+        if full:
+            yield _one(held)
+            held, rows, size = [], 0, 0
+    if held or small:
+        yield _one([*held, *small])
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def _part(fs: pa.fs.FileSystem, root: str, number: int, schema: pa.Schema) -> Any:

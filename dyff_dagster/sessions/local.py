@@ -37,15 +37,19 @@ _TOKEN = re.compile(r"\{(port|host|model)\}")
 
 @dataclass(frozen=True)
 class Command:
-    """What starts one replica: arguments with ``{port}``, ``{host}``, ``{model}``, and where they run."""
+    """What starts one replica: arguments with ``{port}``, ``{host}``, ``{model}``, and where they run.
+
+    ``shares`` are variables of each replica's own, such as its GPUs.
+    """
 
     arguments: Sequence[str]
     cwd: Path
     model_path: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    shares: Sequence[Mapping[str, str]] = ()
 
-    def for_port(self, port: int) -> tuple[list[str], dict[str, str]]:
-        """The command line and the environment of the replica that listens on ``port``."""
+    def for_port(self, port: int, index: int = 0) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment of the replica ``index``, which listens on ``port``."""
         values = {"port": str(port), "host": HOST}
         if self.model_path is not None:
             values["model"] = str(self.model_path.absolute())
@@ -53,7 +57,8 @@ class Command:
         if line[0] == "python":
             line[0] = sys.executable
         variables = {f"DYFF_{name.upper()}": value for name, value in values.items()}
-        return line, clean_environment({**self.environment, **variables})
+        own = self.shares[index] if self.shares else {}
+        return line, clean_environment({**self.environment, **own, **variables})
 
 
 def standalone_command(
@@ -170,7 +175,7 @@ def start_replicas(
         reservations[index] = reservation
         replica_directory = directory / f"replica-{index}"
         replica_directory.mkdir(parents=True, exist_ok=True)
-        line, environment = command.for_port(reservation.port)
+        line, environment = command.for_port(reservation.port, index)
         stdout, stderr = replica_directory / "stdout.log", replica_directory / "stderr.log"
         if attempt == 0:
             stdout.unlink(missing_ok=True)

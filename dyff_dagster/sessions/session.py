@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dyff_dagster.schema.platform import (
+    Accelerator,
     InferenceServiceRunner,
     InferenceServiceRunnerKind,
     InferenceServiceSpec,
 )
 from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import endpoint_url, hosted_url, is_absolute, resolve_headers
-from dyff_dagster.sessions.local import GRACE, end_replicas, standalone_command, start_replicas
+from dyff_dagster.sessions.local import GRACE, Command, end_replicas, standalone_command, start_replicas
+from dyff_dagster.sessions.local_servers import server_command
+from dyff_dagster.sessions.servers import SERVERS
 from dyff_dagster.store import Progress, no_progress
 
 
@@ -90,7 +93,15 @@ def runner_of(service: InferenceServiceSpec, session_id: str) -> InferenceServic
             "on it, not a URL; leave out the runner if the service is hosted elsewhere",
             session_id=session_id,
         )
-    if runner.kind not in (InferenceServiceRunnerKind.STANDALONE, InferenceServiceRunnerKind.MOCK):
+    if runner.kind is InferenceServiceRunnerKind.BENTOML_SERVICE_OPENLLM:
+        raise SessionError(
+            f"{session_id}: a runner of kind {runner.kind.value}, as service '{service.name}' has, cannot run on one "
+            "machine: OpenLLM was rewritten, and its command 'openllm build', which made such services, is gone; use a "
+            "runner of kind vllm or huggingface with the same Model",
+            session_id=session_id,
+        )
+    here = (InferenceServiceRunnerKind.STANDALONE, InferenceServiceRunnerKind.MOCK, *SERVERS)
+    if runner.kind not in here:
         raise SessionError(
             f"{session_id}: a runner of kind {runner.kind.value}, as service '{service.name}' has, is not "
             "available on one machine; it needs Kubernetes (DYFF_SESSIONS=kubernetes), or give the service a "
@@ -98,6 +109,33 @@ def runner_of(service: InferenceServiceSpec, session_id: str) -> InferenceServic
             session_id=session_id,
         )
     return runner
+
+
+def command_of(
+    service: InferenceServiceSpec,
+    *,
+    session_id: str,
+    cwd: Path,
+    model_path: Path | None,
+    replicas: int,
+    accelerator: Accelerator | None,
+) -> Command:
+    """What starts the replicas of a service that runs as processes of this machine.
+
+    :param accelerator: what each replica shall have; None: what the service's runner says.
+    :raises SessionError: when there is no command line, a program or a model is missing, or there are too few GPUs.
+    """
+    runner = service.runner
+    if runner is None or runner.kind not in SERVERS:
+        return standalone_command(service, session_id=session_id, cwd=cwd, model_path=model_path)
+    return server_command(
+        service,
+        session_id=session_id,
+        cwd=cwd,
+        model_path=model_path,
+        replicas=replicas,
+        accelerator=accelerator or runner.accelerator,
+    )
 
 
 @contextmanager
@@ -113,6 +151,7 @@ def open_session(
     progress: Progress = no_progress,
     headers: Mapping[str, str] | None = None,
     grace: float = GRACE,
+    accelerator: Accelerator | None = None,
 ) -> Generator[Session, None, None]:
     """Make a service answer on this machine for the length of a ``with`` block.
 
@@ -127,6 +166,7 @@ def open_session(
     :param startup_timeout: seconds until all replicas must answer ``GET /health``.
     :param headers: sent with every request; ``${VARIABLE}`` is resolved here.
     :param grace: seconds that a service has between SIGTERM and SIGKILL.
+    :param accelerator: what each replica shall have; None: what the service's runner says.
     :raises SessionError: when the service cannot be run here, ends early, or is not ready in time.
     """
     runner = runner_of(service, session_id)
@@ -142,7 +182,14 @@ def open_session(
             yield Session(session_id, urls, directory, resolved, mocks)
         return
     started = start_replicas(
-        standalone_command(service, session_id=session_id, cwd=cwd, model_path=model_path),
+        command_of(
+            service,
+            session_id=session_id,
+            cwd=cwd,
+            model_path=model_path,
+            replicas=replicas,
+            accelerator=accelerator,
+        ),
         session_id=session_id,
         service=service.name,
         replicas=replicas,

@@ -23,9 +23,9 @@ from dyff_dagster.schema.canonical import service_digest, spec_digest
 from dyff_dagster.schema.platform import InferenceServiceRunnerKind, InferenceServiceSpec, InferenceSession
 from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import endpoint_url, hosted_url, resolve_headers
-from dyff_dagster.sessions.local import GRACE, Command, LocalReplica, standalone_command, start_replicas
+from dyff_dagster.sessions.local import GRACE, Command, LocalReplica, start_replicas
 from dyff_dagster.sessions.readiness import answers
-from dyff_dagster.sessions.session import Session, runner_of
+from dyff_dagster.sessions.session import Session, command_of, runner_of
 from dyff_dagster.sessions.state import (
     ReplicaState,
     SessionState,
@@ -105,7 +105,14 @@ def start_session(
         if runner.kind is InferenceServiceRunnerKind.MOCK:
             command = _mock_command(service, directory)
         else:
-            command = standalone_command(service, session_id=entity.id, cwd=cwd, model_path=model_path)
+            command = command_of(
+                service,
+                session_id=entity.id,
+                cwd=cwd,
+                model_path=model_path,
+                replicas=entity.replicas,
+                accelerator=entity.accelerator,
+            )
         running = start_replicas(
             command,
             session_id=entity.id,

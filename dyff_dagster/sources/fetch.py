@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dyff_dagster.catalog.ingest import Ingest, IngestFault, parse_ingest
+from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.platform import (
     Artifact,
     Dataset,
@@ -16,26 +17,39 @@ from dyff_dagster.schema.platform import (
     ModelSourceKinds,
     Module,
 )
-from dyff_dagster.sources.dataset import ingest_file, store_dataset
-from dyff_dagster.sources.errors import SourceError
-from dyff_dagster.store import Commit, Draft, Facts, Inputs, Progress, Store, no_progress
+from dyff_dagster.sources import data_sources, models
+from dyff_dagster.sources.dataset import ingest_files, store_dataset
+from dyff_dagster.sources.errors import IngestError, SourceError
+from dyff_dagster.store import Commit, Draft, Facts, FileDigest, Inputs, Progress, Store, no_progress
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
 
-def fingerprint(entity: DyffEntity, files: Path) -> dict[str, str]:
-    """Digests of the local files that :func:`fetch` would read for an entity, by name.
+def fingerprint(entity: DyffEntity, files: Path, recorded: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What :func:`fetch` would read for an entity, by name: digests of local files, or what a remote source stands for.
+
+    The net is asked only where a source can stand for something else tomorrow: a branch, a DOI, a URL without a
+    checksum. A commit stands for itself.
 
     Args:
-        entity: A DataSource, Dataset, Model or Module; anything else reads no local files.
+        entity: A DataSource, Dataset, Model or Module; anything else reads nothing.
         files: The directory of its files (annotation ``dyff-dagster/files``).
+        recorded: What the last version was made from, by name. What a remote source stood for then is taken for what it
+            stands for now, and the net is not asked.
 
     Returns:
-        ``{"files": SHA-256}``, or nothing where no local file is read.
+        ``{"files": SHA-256}`` of local files, ``{"commit": …}`` of a repository, ``{"record": …}`` of Zenodo,
+        ``{"content": …}`` of a URL, or nothing where nothing is read.
 
     Raises:
-        SourceError: A file that the manifest names is not there.
+        SourceError: A file that the manifest names is not there, or a remote source cannot be read.
     """
+    if isinstance(entity, Model) and models.is_remote(entity):
+        if recorded is not None and models.COMMIT in recorded and models.moves(entity):
+            return {models.COMMIT: recorded[models.COMMIT]}
+        return {models.COMMIT: models.model_commit(entity)}
+    if isinstance(entity, DataSource) and data_sources.is_remote(entity):
+        return data_sources.source_inputs(entity, recorded)
     paths = _local_files(entity, files)
     if not paths:
         return {}
@@ -66,62 +80,67 @@ def fetch(
     Raises:
         SourceError: A file is missing or is not what the manifest says; nothing was committed.
     """
+    digests: dict[str, FileDigest] = {}
     with store.draft(entity.id) as draft:
         if isinstance(entity, Dataset):
             if source is not None:
-                data_version, facts = ingest_file(entity, _only_file(entity, source), draft.path, progress)
+                with store.draft(entity.id) as scratch:
+                    data_version, facts = ingest_files(
+                        entity, _raw_files(source), _ingest(entity), draft.path, scratch.path, progress
+                    )
             else:
                 _copy(_local_files(entity, files), draft, progress)
                 data_version, facts = store_dataset(entity, draft.path, progress)
-        else:
-            prefix = _snapshot_path(entity)
-            _copy(_local_files(entity, files), draft, progress, prefix)
-            digests = {name: digest_file(draft.path / name) for name in list_files(draft.path)}
+        elif isinstance(entity, Model):
+            taken = models.Taken()
+            if models.is_remote(entity):
+                taken = models.take_model(entity, store, draft, inputs, progress)
+            else:
+                _copy(_local_files(entity, files), draft, progress, models.snapshot_path(entity))
+            digests = _digests(draft, taken.digests)
             data_version = tree_digest(digests)
-            facts = Facts(
-                notes={"fileCount": len(digests), "bytes": sum(digest.size for digest in digests.values())}
-            )
+            facts = models.model_facts(entity, draft.path, digests, taken.notes)
+        else:
+            notes = {}
+            if isinstance(entity, DataSource) and data_sources.is_remote(entity):
+                data = data_sources.take_data(entity, store, draft, inputs, progress)
+                digests, notes = data.digests, data.notes
+            else:
+                _copy(_local_files(entity, files), draft, progress)
+            digests = _digests(draft, digests)
+            data_version = tree_digest(digests)
+            size = sum(digest.size for digest in digests.values())
+            facts = Facts(notes={**notes, "fileCount": len(digests), "bytes": size})
         return draft.commit(
-            entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
+            entity=entity,
+            data_version=data_version,
+            inputs=inputs,
+            facts=facts,
+            run_id=run_id,
+            digests=digests,
         )
 
 
-def _snapshot_path(entity: DyffEntity) -> str:
-    """Where the files of a Model lie within its version; nothing for other kinds."""
-    cache = entity.artifact.huggingFaceCache if isinstance(entity, Model) else None
-    return cache.snapshot_path() if cache is not None else ""
+def _digests(draft: Draft, known: Mapping[str, FileDigest]) -> dict[str, FileDigest]:
+    """The digests of a draft's files; those that were taken on the way are not taken again."""
+    return {name: known.get(name) or digest_file(draft.path / name) for name in list_files(draft.path)}
 
 
 def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
     """Relative name → path of every local file that the entity is made of."""
     if isinstance(entity, Dataset):
-        if _annotation(entity, "from") is not None:
+        if annotation(entity, "from") is not None:
             return {}
         return _artifacts(entity, entity.artifacts, files)
     if isinstance(entity, Module):
         return _artifacts(entity, entity.artifacts, files)
     if isinstance(entity, DataSource):
-        if entity.sourceKind != "upload":
-            raise SourceError(
-                f"{entity.id}: data sources of kind {entity.sourceKind!r} cannot be fetched by this release: "
-                "download the files and use sourceKind upload with source: PATH"
-            )
         return _tree(entity, files, entity.source or ".")
     if isinstance(entity, Model):
         if entity.source.kind == ModelSourceKinds.Mock:
             return {}
-        if entity.source.kind != ModelSourceKinds.Upload:
-            raise SourceError(
-                f"{entity.id}: models from {entity.source.kind.value} cannot be fetched by this release: "
-                "download the files and use source kind Upload with the annotation dyff-dagster/files"
-            )
         return _tree(entity, files, ".")
     return {}
-
-
-def _annotation(entity: DyffEntity, name: str) -> str | None:
-    key = f"dyff-dagster/{name}"
-    return next((annotation.value for annotation in entity.annotations if annotation.key == key), None)
 
 
 def _artifacts(entity: DyffEntity, artifacts: Sequence[Artifact], files: Path) -> dict[str, Path]:
@@ -173,19 +192,14 @@ def _copy(paths: Mapping[str, Path], draft: Draft, progress: Progress, prefix: s
         progress("copying files", done, len(paths))
 
 
-def _only_file(entity: Dataset, source: Path) -> Path:
-    ingest = _annotation(entity, "ingest")
-    if ingest and json.loads(ingest) not in ({}, None):
-        raise SourceError(
-            f"{entity.id}: archives and extractor steps cannot be read by this release: "
-            "unpack the source, and remove the annotation dyff-dagster/ingest",
-            reason="IngestFailed",
-        )
-    names = [name for name in list_files(source) if not name.startswith(".")]
-    if len(names) != 1:
-        raise SourceError(
-            f"{entity.id}: its data source holds {len(names)} files, and without extractor steps it must be one: "
-            "name a single CSV, JSON Lines or Parquet file as the source",
-            reason="IngestFailed",
-        )
-    return source / names[0]
+def _ingest(entity: Dataset) -> Ingest:
+    try:
+        return parse_ingest(annotation(entity, "ingest"))
+    except IngestFault as error:
+        raise IngestError(f"{entity.id}: the annotation dyff-dagster/ingest {error}") from None
+
+
+def _raw_files(source: Path) -> dict[str, Path]:
+    """The files of a DataSource's version by name, hidden ones left out."""
+    names = [name for name in list_files(source) if not any(part.startswith(".") for part in name.split("/"))]
+    return {name: source / name for name in names}

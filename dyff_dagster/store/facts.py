@@ -23,7 +23,7 @@ class Score:
     Attributes:
         name: As thresholds and tables name it, ``sensitivity``.
         value: The point estimate.
-        low: Lower bound of its 95 % interval, or None where there is none.
+        low: Lower bound of its interval, or None where there is none.
         high: Upper bound of the same interval.
         n: How many independent observations it rests on.
         title: What to head it with, where its method declares that.
@@ -32,6 +32,7 @@ class Score:
         asked: How many items were asked, where some gave no answer.
         worst_low: What the value would be if everything unanswered had come out as low as it can.
         worst_high: The same, as high as it can.
+        level: The interval's level.
     """
 
     name: str
@@ -45,11 +46,12 @@ class Score:
     asked: int | None = None
     worst_low: float | None = None
     worst_high: float | None = None
+    level: float = 0.95
 
     def __str__(self) -> str:
         text = f"{self.label} {self.shown(self.value)}"
         if self.low is not None and self.high is not None:
-            text += f" [{self.shown(self.low)}, {self.shown(self.high)}]"
+            text += f" [{self.shown(self.low)}, {self.shown(self.high)}]{self.level_note}"
         if self.n is not None:
             text += f" n={self.n}" + (f" of {self.asked} asked" if self.asked is not None else "")
         if self.worst_low is not None and self.worst_high is not None:
@@ -60,6 +62,11 @@ class Score:
     def label(self) -> str:
         """What people call it: its title, else its name."""
         return self.title or self.name
+
+    @property
+    def level_note(self) -> str:
+        """`` (90 %)`` where the interval is not of the level that tables name, else nothing."""
+        return "" if self.level == 0.95 else f" ({100 * self.level:g} %)"
 
     def shown(self, number: float, digits: int = 3) -> str:
         """``number`` as its method wants it shown, else with so many ``digits``; NaN as ``nan``."""

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,10 +59,15 @@ class Store:
         revisions: What its entities said, each time that they said something else.
 
     Raises:
-        StoreError: The root is a file, a URL of no kind that is known, or needs a package that is not installed.
+        StoreError: The root is empty, a file, a URL of no kind that is known, or needs a package that is not
+            installed.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        if root == "":  # pathlib takes it for the working directory, which nobody has named
+            raise StoreError(
+                "the storage root is empty: DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
+            )
         try:
             self.root = UPath(root)
             _ = self.root.fs
@@ -82,6 +87,7 @@ class Store:
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
         self.revisions = Revisions(self._files, self.root)
+        self._working: dict[str, UPath] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -97,7 +103,10 @@ class Store:
 
     def working(self, entity_id: str) -> UPath:
         """``ROOT/ID/.dyff``: what belongs to the entity and to no version, such as unfinished answers."""
-        return self.directory(entity_id) / ".dyff"
+        # Thousands of parts lie in one: making their paths would take as long as reading them.
+        if entity_id not in self._working:
+            self._working[entity_id] = self.directory(entity_id) / ".dyff"
+        return self._working[entity_id]
 
     def put_working(self, entity_id: str, name: str, data: bytes, *, private: bool = False) -> None:
         """Write ``ROOT/ID/.dyff/NAME``, whole or not at all; ``private``: readable by its owner alone."""
@@ -238,7 +247,7 @@ class Store:
         self._publish(commit, self._files.read(self._commit_path(commit.entity_id, commit.sequence)))
 
     def _add_version(
-        self, entity_id: str, data_version: str, draft: Path
+        self, entity_id: str, data_version: str, draft: Path, known_digests: Mapping[str, FileDigest]
     ) -> tuple[str, dict[str, FileDigest]]:
         """Make the draft's files a version; returns the name of its directory, and the files.
 
@@ -247,7 +256,10 @@ class Store:
         by a killed process and nobody has seen it; a file that a disk lost is put back.
         """
         refuse_links(entity_id, draft)
-        files = {name: digest_file(draft / name) for name in list_files(draft, links=False)}
+        files = {
+            name: known_digests.get(name) or digest_file(draft / name)
+            for name in list_files(draft, links=False)
+        }
         for name in files:
             parts = PurePosixPath(name).parts
             if parts[0] == ".dyff" and len(parts) > 1 and parts[1] in _OWN:
@@ -377,7 +389,14 @@ class Draft:
         self.path = path
 
     def commit(
-        self, *, entity: DyffEntity, data_version: str, inputs: Inputs, facts: Facts, run_id: str = ""
+        self,
+        *,
+        entity: DyffEntity,
+        data_version: str,
+        inputs: Inputs,
+        facts: Facts,
+        run_id: str = "",
+        digests: Mapping[str, FileDigest] | None = None,
     ) -> Commit:
         """Make the draft a version and move the pointer to it.
 
@@ -389,10 +408,11 @@ class Draft:
             inputs: What it was made from.
             facts: What there is to say about it.
             run_id: The Dagster run, if there is one.
+            digests: Those of files that were taken while they were written; the others are read.
 
         Raises:
             CommitConflict: Another writer committed meanwhile; its version stands.
             StoreError: The draft holds a symbolic link, or a name that the store keeps for itself.
         """
-        directory, files = self._store._add_version(self._entity_id, data_version, self.path)
+        directory, files = self._store._add_version(self._entity_id, data_version, self.path, digests or {})
         return self._store._commit(entity, data_version, files, inputs, facts, run_id, directory)

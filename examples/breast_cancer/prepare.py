@@ -1,4 +1,4 @@
-"""Makes the example's two inputs: the held-out patients, and a model fitted on all the others.
+"""Makes the example's three inputs: the held-out patients, and two models fitted on all the others.
 
 The data are the Wisconsin diagnostic breast cancer data (569 patients, 30 measurements of cell nuclei
 each) that scikit-learn ships, so nothing is downloaded. What this writes is committed beside it; run it
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import GaussianNB
     from sklearn.preprocessing import StandardScaler
 
 SEED = 0
@@ -34,14 +35,16 @@ THRESHOLD = 0.5
 """Operating point: a probability of malignancy from here on is reported as malignant."""
 
 DIGITS = 12
-"""Significant digits of the model's numbers: fewer than machines differ in, more than anybody needs."""
+"""Significant digits of the models' numbers: fewer than machines differ in, more than anybody needs."""
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write data/held-out.csv and model/coefficients.json.")
+    parser = argparse.ArgumentParser(
+        description="Write data/held-out.csv, model/coefficients.json and baseline/parameters.json."
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory to write below")
-    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="operating point of the model")
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="operating point of both models")
     parser.add_argument(
         "--splits", type=int, metavar="N", help="print sensitivities over N seeds, write nothing"
     )
@@ -53,21 +56,22 @@ def main() -> None:
         print(f"wrote {path}")
 
 
-def prepare(directory: Path, *, seed: int = SEED, threshold: float = THRESHOLD) -> tuple[Path, Path]:
-    """Split the patients, fit the model, write both files.
+def prepare(directory: Path, *, seed: int = SEED, threshold: float = THRESHOLD) -> tuple[Path, Path, Path]:
+    """Split the patients, fit both models, write three files.
 
     Args:
-        directory: Where ``data/held-out.csv`` and ``model/coefficients.json`` are written; files that are
-            there already are replaced.
+        directory: Where ``data/held-out.csv``, ``model/coefficients.json`` and ``baseline/parameters.json`` are
+            written; files that are there already are replaced.
         seed: Seed of the stratified split.
-        threshold: Operating point, stored with the model.
+        threshold: Operating point, stored with the models.
 
     Returns:
-        The two paths.
+        The three paths.
     """
     features, values, malignant = load_patients()
     train, held_out = split(malignant, seed)
     scaler, model = fit(values[train], malignant[train])
+    baseline = fit_baseline(values[train], malignant[train])
 
     data_path = directory / "data" / "held-out.csv"
     data_path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,23 +82,43 @@ def prepare(directory: Path, *, seed: int = SEED, threshold: float = THRESHOLD) 
             diagnosis = "malignant" if malignant[patient] else "benign"
             writer.writerow([int(patient), *(repr(float(value)) for value in values[patient]), diagnosis])
 
-    model_path = directory / "model" / "coefficients.json"
-    model_path.parent.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {
-        "description": "Logistic regression on standardised features: p = 1 / (1 + exp(-(intercept + "
-        "sum(coefficients * (x - means) / scales)))), the probability of the positive class",
+    common: dict[str, Any] = {
         "positive_class": "malignant",
         "negative_class": "benign",
         "threshold": threshold,
         "training_rows": len(train),
         "features": features,
-        "means": [_round(value) for value in scaler.mean_],
-        "scales": [_round(value) for value in scaler.scale_],
-        "coefficients": [_round(value) for value in model.coef_[0]],
-        "intercept": _round(model.intercept_[0]),
     }
-    model_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return data_path, model_path
+    model_path = directory / "model" / "coefficients.json"
+    _write(
+        model_path,
+        {
+            "description": "Logistic regression on standardised features: p = 1 / (1 + exp(-(intercept + "
+            "sum(coefficients * (x - means) / scales)))), the probability of the positive class",
+            **common,
+            "means": _rounded(scaler.mean_),
+            "scales": _rounded(scaler.scale_),
+            "coefficients": _rounded(model.coef_[0]),
+            "intercept": _round(model.intercept_[0]),
+        },
+    )
+    baseline_path = directory / "baseline" / "parameters.json"
+    negative, positive = (list(baseline.classes_).index(which) for which in (False, True))
+    _write(
+        baseline_path,
+        {
+            "description": "Gaussian naive Bayes: p = 1 / (1 + exp(-z)), where z = log(prior / (1 - prior)) + "
+            "sum(log N(x; positive_means, positive_variances) - log N(x; negative_means, negative_variances)) and "
+            "N is the normal density; p is the probability of the positive class",
+            **common,
+            "prior": _round(baseline.class_prior_[positive]),
+            "positive_means": _rounded(baseline.theta_[positive]),
+            "positive_variances": _rounded(baseline.var_[positive]),
+            "negative_means": _rounded(baseline.theta_[negative]),
+            "negative_variances": _rounded(baseline.var_[negative]),
+        },
+    )
+    return data_path, model_path, baseline_path
 
 
 def load_patients() -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -134,6 +158,17 @@ def fit(values: np.ndarray, malignant: np.ndarray) -> tuple[StandardScaler, Logi
     return scaler, model.fit(scaler.transform(values), malignant)
 
 
+def fit_baseline(values: np.ndarray, malignant: np.ndarray) -> GaussianNB:
+    """Fit the simplest classifier there is: each feature on its own, normally distributed in each class.
+
+    Without scikit-learn's smoothing, which adds a share of the largest variance to all of them: here the areas',
+    beside which the variances of most other features vanish.
+    """
+    from sklearn.naive_bayes import GaussianNB
+
+    return GaussianNB(var_smoothing=0).fit(values, malignant)
+
+
 def print_sensitivity_over_splits(splits: int, threshold: float) -> None:
     """Print the middle and the ends of the held-out sensitivity over the seeds 0 … ``splits`` - 1."""
     import numpy as np
@@ -147,6 +182,15 @@ def print_sensitivity_over_splits(splits: int, threshold: float) -> None:
         found.append(float(np.mean(probability[malignant[held_out]] >= threshold)))
     low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
     print(f"sensitivity over {splits} splits: median {middle:.3f}, 95 % of them in [{low:.3f}, {high:.3f}]")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [_round(value) for value in values]
 
 
 def _round(value: float) -> float:

@@ -122,7 +122,7 @@ def test_the_page_of_a_safety_case_shows_declared_scores(tmp_path: Path) -> None
     case = bench.safety_case()
     declared = [{**AGREED, "priority": "primary"}]
     commit = bench.run(case.model_copy(update={"method": hold(case.method, {"scores": declared})}))
-    assert "<td>Agreement</td>" in (page := Path(commit.path / "index.html").read_text())
+    assert '<th scope="row">Agreement<' in (page := Path(commit.path / "index.html").read_text())
     assert "75%</td>" in page
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, Limits, NotebookFailed
+from dyff_dagster.analysis.making import content_of
 from dyff_dagster.store import Commit
 from tests.integration.analysis_support import BY_NOTEBOOK, Bench
 
@@ -141,7 +142,7 @@ def test_the_page_says_who_it_is_and_where_it_comes_from(page: str) -> None:
     assert page.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert '<meta charset="utf-8">' in page
     assert "<title>Is it safe?</title>" in page
-    assert '<code title="' + "e" * 64 + '">' + "e" * 12 + "…</code>" in page
+    assert f'<code class="hash">{"e" * 64}</code>' in page
     for text in ("acme", "A method", "0.900 to 0.980", "<em>small</em>", "service", "model"):
         assert text in page
 
@@ -180,15 +181,29 @@ def test_the_executed_notebook_has_nothing_of_the_run(commit: Commit) -> None:
     assert notebook.cells[1].execution_count == 1
 
 
-def test_the_same_inputs_give_the_same_bytes(commit: Commit, tmp_path: Path, bench: Bench) -> None:
+def test_the_same_inputs_give_the_same_bytes_whoever_runs_them(
+    commit: Commit, tmp_path: Path, bench: Bench
+) -> None:
     again = Bench(tmp_path)
     for path in bench.module.iterdir():
         (again.module / path.name).write_bytes(path.read_bytes())
-    second = again.run(again.safety_case())
-    assert {name: file.sha256 for name, file in second.files.items()} == {
-        name: file.sha256 for name, file in commit.files.items()
-    }
+    second = again.run(again.safety_case(), run_id="another run", git="f" * 40)
     assert second.data_version == commit.data_version
+    differing = {name for name in commit.files if commit.files[name] != second.files[name]}
+    # Its run and the commit that it was run from, and nothing else.
+    assert second.files.keys() == commit.files.keys() and differing == {"index.html"}
+    first_page, second_page = ((made.path / "index.html").read_bytes() for made in (commit, second))
+    assert content_of(first_page) == content_of(second_page)
+    assert b"another run" in second_page and b"f" * 40 in second_page
+
+
+def test_a_version_that_is_made_again_leaves_the_page_that_was_there(commit: Commit, bench: Bench) -> None:
+    before = (commit.path / "index.html").read_bytes()
+    second = bench.run(bench.safety_case(), run_id="another run")
+    assert second.data_version == commit.data_version and second.path != commit.path
+    assert (commit.path / "index.html").read_bytes() == before
+    assert b"another run" in (second.path / "index.html").read_bytes()
+    assert second.facts.notes["made"]["run"] == "another run"
 
 
 def test_a_module_is_not_written_to(commit: Commit, bench: Bench) -> None:

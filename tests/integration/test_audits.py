@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,10 @@ def test_an_audit_whose_requirements_are_met_has_a_page_over_all_results(place: 
     ):
         assert shown in page
     assert commit.facts.conclusion == (
-        "Each of the 2 requirements of “Doubling” is met for “Doubles” by a result that is complete and up to date."
+        "Each of the 2 requirements of “Doubling” is met for “Doubles” by a result that is complete and up to date. "
+        "1 of 2 thresholds are met; not met: lower(scores/accuracy) >= 0.999."
     )
+    assert commit.facts.notes["holds"] is False
     for name in ("doubled", "scores", "judged", "rows"):
         current = place.store.current(name)
         assert current is not None
@@ -97,6 +101,76 @@ def test_thresholds_work_on_its_scores(place: Place) -> None:
         "scores_accuracy_at_least_0_9": True,
         "lower_scores_accuracy_at_least_0_999": False,
     }
+
+
+def test_the_page_holds_each_threshold_against_its_score(place: Place) -> None:
+    commit = place.compute("audited")
+    page = page_of(commit)
+    rows = re.findall(
+        r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td><td[^>]*>([^<]*)</td><td><span[^>]*>(\w+)<', page
+    )
+    (score,) = commit.facts.scores
+    assert score.low is not None
+    assert rows == [
+        ("Scores: accuracy", "at least 0.9", "1.000", "yes"),
+        ("Scores: accuracy, lower end of its interval", "at least 0.999", f"{score.low:.3f}", "no"),
+    ]
+    # Both are drawn into the interval that they are about.
+    assert page.count('class="dyff-mark"') == 2
+    said = json.loads((commit.path / "audit.json").read_text())["thresholds"]
+    assert [(item["threshold"], item["holds"]) for item in said] == [
+        ("scores/accuracy >= 0.9", True),
+        ("lower(scores/accuracy) >= 0.999", False),
+    ]
+
+
+def test_another_threshold_makes_another_page_and_computes_nothing_else(place: Place) -> None:
+    place.compute("audited")
+    place.edit("requirements.yaml", "lower(scores/accuracy) >= 0.999", "lower(scores/accuracy) >= 0.5")
+    commit, reused = place.step("audited").compute()
+    assert not reused
+    assert commit.facts.notes["holds"] is True
+    assert "All 2 thresholds are met." in page_of(commit)
+    assert place.step("scores").compute()[1]
+
+
+def test_a_threshold_on_a_score_that_is_not_there_is_not_met_and_says_why(place: Place) -> None:
+    place.edit("requirements.yaml", "scores/accuracy >= 0.9;", "scores/speed > 1;")
+    page = page_of(place.compute("audited"))
+    assert "there is no score scores/speed; there are: scores/accuracy" in page
+    assert "0 of 2 thresholds are met" in page
+
+
+def test_an_audit_without_thresholds_says_so_and_comes_to_no_verdict(place: Place) -> None:
+    text = (place.directory / "requirements.yaml").read_text()
+    place.add("requirements.yaml", text[: text.rindex("annotations:")])
+    commit = place.compute("audited")
+    assert commit.facts.notes["holds"] is None
+    assert "The author of the audit sets no thresholds." in page_of(commit)
+    assert 'class="dyff-conclusion dyff-open"' in page_of(commit)
+
+
+def test_the_image_that_a_service_is_run_from_is_told_with_its_digest(place: Place) -> None:
+    image = f"{{host: registry.example.org, name: team/doubler, digest: 'sha256:{'9' * 64}', tag: v1}}"
+    place.edit("audit.yaml", "runner: {kind: standalone, ", f"runner: {{kind: standalone, image: {image}, ")
+    place.compute_all("audited")
+    page = page_of(place.compute("audited"))
+    assert "<code>registry.example.org/team/doubler</code> · v1" in page
+    assert f'<code class="hash">{"9" * 64}</code>' in page
+    scores = place.store.current("scores")
+    assert scores is not None
+    assert scores.inputs["extras"]["image:doubler"] == f"registry.example.org/team/doubler@sha256:{'9' * 64}"
+
+
+def test_how_results_were_made_makes_no_audit_out_of_date(place: Place) -> None:
+    first = place.compute("audited")
+    results = [place.store.current(name) for name in ("scores", "judged")]
+    for name in ("scores", "judged"):
+        forced, _ = replace(place.step(name), run_id="another run").compute(force=True)
+        assert forced.facts.notes["made"]["run"] == "another run"
+    assert [place.store.current(name) for name in ("scores", "judged")] != results
+    again, reused = place.step("audited").compute()
+    assert reused and again.sequence == first.sequence
 
 
 def test_an_unchanged_audit_is_taken_over_and_the_same_bytes(place: Place) -> None:
@@ -144,14 +218,19 @@ def test_a_scope_that_names_a_service_whose_answers_were_not_read_meets_nothing(
         "interface: {endpoint: answer, outputSchema: {arrow: {y: int64!}}}\n---\n"
         "{kind: Evaluation, id: tripled, account: acme, dataset: rows, "
         "inferenceSession: {inferenceService: tripler}}\n---\n"
-        "kind: Measurement\nid: borrowed\naccount: acme\nmethod: judge\n"
-        "scope: {evaluation: tripled, inferenceService: tripler, dataset: rows}\n"
-        "inputs: [{keyword: rows, entity: rows}, {keyword: answers, entity: doubled}]\n---\n"
         "{kind: AuditProcedure, id: other, account: acme, name: O, "
         "requirements: [{dataset: rows, rubric: small_functions.judge}]}\n---\n"
         "{kind: Audit, id: other-audit, account: acme, auditProcedure: other, inferenceService: tripler}\n",
     )
-    (candidates,) = place.catalog().candidates("other-audit")
+    # A person's manifest that says so is refused; what other tools wrote may say it.
+    borrowed = json.loads(place.catalog().get("judged").model_dump_json())
+    scope = {"evaluation": "tripled", "inferenceService": "tripler", "dataset": "rows"}
+    place.add("borrowed.json", json.dumps({**borrowed, "id": "borrowed", "scope": scope}))
+    catalog = place.catalog()
+    assert [warning.field for warning in catalog.warnings if warning.entity_id == "borrowed"] == [
+        "scope.inferenceService"
+    ]
+    (candidates,) = catalog.candidates("other-audit")
     assert candidates.results == ()
 
 

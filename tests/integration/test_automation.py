@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from dyff_dagster import Catalog, build_definitions
 from dyff_dagster.orchestration.automation import eager, on_cron
+from tests.integration import small_catalog
 
 
 class Chain:
@@ -171,3 +174,31 @@ def test_the_conditions_keep_apart_what_they_remember() -> None:
     }
     assert len(kept) >= 3
     assert len(names) == len(kept)
+
+
+def test_a_manifest_that_asks_for_it_gets_a_condition_and_a_sensor(tmp_path: Path) -> None:
+    directory = small_catalog.write(tmp_path / "catalog")
+    catalog = Catalog.load(directory)
+    names = [sensor.name for sensor in build_definitions(catalog).sensors or ()]
+    assert "dyff_automation" not in names
+    manifest = directory / "audit.yaml"
+    text = manifest.read_text()
+    text = text.replace(
+        "id: doubled\naccount: acme\n",
+        "id: doubled\naccount: acme\nannotations: {dyff-dagster/automation: eager}\n",
+    )
+    text = text.replace(
+        "annotations: {dyff-dagster/checks:",
+        "annotations: {dyff-dagster/automation: '0 3 * * *', dyff-dagster/checks:",
+    )
+    manifest.write_text(text)
+    defs = build_definitions(Catalog.load(directory))
+    sensors = {sensor.name: sensor for sensor in defs.sensors or ()}
+    assert isinstance(sensors["dyff_automation"], dg.AutomationConditionSensorDefinition)
+    graph = defs.resolve_asset_graph()
+    conditions = {
+        key.path[1]: condition.get_label()
+        for key in graph.get_all_asset_keys()
+        if (condition := graph.get(key).automation_condition) is not None
+    }
+    assert conditions == {"doubled": "eager", "scores": "on schedule 0 3 * * *"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,81 @@ def test_graph_show_new_and_schema_write_nothing_unasked(
         more = ("--catalog", ".") if arguments[0] in ("graph", "show") else ()
         assert run(*arguments, *more).exit_code == 0
     assert sorted(catalog.rglob("*")) == before
+
+
+MEMBERS = """\
+kind: Family
+id: sets
+account: me
+memberKind: Dataset
+members: {held-out: rows}
+---
+kind: Family
+id: newer
+account: me
+memberKind: Dataset
+members: {newest: sets@held-out}
+"""
+
+
+@pytest.fixture
+def members(catalog: Path) -> Path:
+    """The small catalog, with names for its data set."""
+    (catalog / "members.yaml").write_text(MEMBERS)
+    return catalog
+
+
+@pytest.mark.parametrize("name", ["sets@held-out", "newer@newest"])
+@pytest.mark.parametrize("verb", ["show", "graph", "export"])
+def test_a_member_of_a_family_may_stand_where_an_id_may(
+    verb: str, name: str, members: Path, tmp_path: Path
+) -> None:
+    options = ["--catalog", members, *(["--storage", tmp_path / "store"] if verb == "export" else [])]
+    done = run(verb, name, *options)
+    assert done.exit_code == 0, done.output
+    assert strip_now(done.output) == strip_now(run(verb, "rows", *options).output)
+
+
+def strip_now(text: str) -> str:
+    """Without the moment of an export."""
+    return re.sub(r'"creationTime": "[^"]*"', "", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sets@heldout", "the Family 'sets' has no member 'heldout'; did you mean 'held-out'?"),
+        ("set@held-out", "there is no Family 'set' in the catalog; did you mean 'sets'?"),
+        ("rows@held-out", "'rows' is a Dataset and no Family; write its id without '@'"),
+        ("sets@", "'sets@' is neither an id nor FAMILY@MEMBER; write it as in wdbc@held-out"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["show", "graph", "export", "bundle"])
+def test_what_is_wrong_with_a_member_is_told_in_one_sentence(
+    verb: str, name: str, message: str, members: Path
+) -> None:
+    done = run(verb, name, "--catalog", members)
+    assert (done.exit_code, done.output) == (1, message + "\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "a", "--catalog", ""),
+        ("graph", "--catalog", ""),
+        ("status", "--catalog", ""),
+        ("export", "--catalog", ""),
+        ("validate", "--catalog", ""),
+        ("validate", ""),
+    ],
+)
+def test_a_catalog_without_a_name_is_not_the_working_directory(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text("kind: AuditProcedure\nid: a\naccount: me\nname: A\nrequirements: []\n")
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert done.output.splitlines()[0] == (
+        "the name of the catalog is empty; name a directory or a file of manifests, or '.' for this directory"
+    )

@@ -17,11 +17,13 @@ from dyff_dagster import Catalog, analysis
 from dyff_dagster.analysis import AnalysisError
 from dyff_dagster.analysis.comparison import compare
 from dyff_dagster.analysis.html import Page, render_page
+from dyff_dagster.analysis.records import read_scores
+from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.statistics import paired_mean_difference, paired_rate_difference, paired_test
 from dyff_dagster.catalog import CatalogError
 from dyff_dagster.orchestration.metadata import score_table
 from dyff_dagster.schema.ids import replication_id
-from dyff_dagster.schema.platform import Measurement, SafetyCase
+from dyff_dagster.schema.platform import AnalysisScope, Measurement, SafetyCase
 from dyff_dagster.store import Commit, Facts, Inputs, Score, Store
 
 SCORES = (
@@ -344,6 +346,25 @@ def scores(first: list[dict[str, Any]], second: list[dict[str, Any]], **argument
     return {row["score"]: row for row in batch.to_pylist()}
 
 
+def test_intervals_of_another_level_say_so_from_the_rows_to_the_page(tmp_path: Path) -> None:
+    first = [{"_index_": i, "correct": i % 2 == 0} for i in range(20)]
+    second = [{"_index_": i, "correct": i % 4 != 1} for i in range(20)]
+    (batch,) = compare(
+        {"field": "correct", "level": "0.9"}, first=measurement(first), second=measurement(second)
+    )
+    assert set(batch.column("level").to_pylist()) == {0.9}
+    assert "level" not in scores(first, second, field="correct")["effect"]
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "part.parquet")
+    scope = AnalysisScope(dataset="questions")
+    record_scores(tmp_path, batch.schema, analysis_id="effect", method="compare", scope=scope)
+    effect = read_scores(tmp_path)[0]
+    assert effect.level == 0.9
+    assert str(effect).endswith("] (90 %) n=20")
+    assert "(90 %)" in score_table((effect,))
+    assert "90 % interval" in render_page(nbformat.v4.new_notebook(), Page(title="T", scores=(effect,)))
+    assert Facts.from_json(Facts(scores=(effect,)).to_json()).scores == (effect,)
+
+
 def test_measurements_are_compared_by_a_field_of_numbers() -> None:
     first = [{"_index_": i, "loss": 1.0 + i} for i in range(6)]
     second = [{"_index_": i, "loss": 0.5 + i + 0.1 * (i % 2)} for i in reversed(range(6))]
@@ -414,5 +435,6 @@ def test_missing_answers_stand_beside_the_score_wherever_it_is_shown() -> None:
     assert table.splitlines()[0].endswith("| asked | at worst |")
     assert table.splitlines()[2].endswith("| 38 | 40 | 0.0500 to 0.1500 |")
     page = render_page(nbformat.v4.new_notebook(), Page(title="T", scores=(score,)))
-    assert "38 of 40 asked; whatever the missing answers had been: 0.050 to 0.150" in page
+    assert "38 of 40 asked" in page
+    assert "effect, whatever the missing answers had been: 0.050 to 0.150" in page
     assert Facts.from_json(Facts(scores=(score,)).to_json()).scores == (score,)

@@ -36,22 +36,15 @@ RIGHTS = [
 """All that a session needs: (API group, resource, verb)."""
 
 
-def rules(but: tuple[str, str, str] | None) -> list[dict[str, Any]]:
-    return [
-        {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
-        for group, resource, verb in RIGHTS
-        if (group, resource, verb) != but
-    ]
-
-
-def client_with(raw: RawApi, namespace: str, name: str, but: tuple[str, str, str] | None) -> Any:
-    """A client of a service account that has all rights but one."""
+def client_of(raw: RawApi, namespace: str, name: str, rights: list[tuple[str, str, str]]) -> Any:
+    """A client of a service account that has these rights and no others."""
     import kubernetes
 
+    rules = [{"apiGroups": [group], "resources": [kind], "verbs": [verb]} for group, kind, verb in rights]
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     raw("POST", accounts, {"metadata": {"name": name}})
-    raw("POST", f"{roles}/roles", {"metadata": {"name": name}, "rules": rules(but)})
+    raw("POST", f"{roles}/roles", {"metadata": {"name": name}, "rules": rules})
     raw("POST", f"{roles}/rolebindings", {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
@@ -65,8 +58,7 @@ def client_with(raw: RawApi, namespace: str, name: str, but: tuple[str, str, str
     configuration.cert_file = configuration.key_file = None
     client = kubernetes.client.ApiClient(configuration)
     api = KubernetesApi(client, namespace)
-    some = next(right for right in RIGHTS if right != but)
-    while not api.may(some[2], some[1]):
+    while not api.may(rights[0][2], rights[0][1]):
         time.sleep(0.1)
     return client
 
@@ -82,7 +74,8 @@ class Outcome:
 def try_without(small: Small, raw: RawApi, client: Any, right: tuple[str, str, str] | None) -> Outcome:
     _, resource, verb = right or ("", "nothing", "lacks")
     name = f"{verb}-{resource.replace('/', '-')}"
-    api = KubernetesApi(client_with(raw, small.namespace, name, right), small.namespace)
+    rights = [item for item in RIGHTS if item != right]
+    api = KubernetesApi(client_of(raw, small.namespace, name, rights), small.namespace)
     cluster = small.cluster(api, **{**PATIENT, "crashes": 1})
     # What needs events or logs to be explained is a session that fails.
     arguments = ("--fail", "3", "--say", "something") if resource == "pods/log" else ()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dyff_dagster.sessions.kubernetes import KubernetesError
+from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from tests.kubernetes.cluster_support import Small, left_of_ours
 
 
@@ -30,3 +32,13 @@ def test_it_answers_those_who_have_its_token_and_is_gone_afterwards(small: Small
             "jobs", "pods", "services", "secrets", "configmaps", "networkpolicies",
         }  # fmt: skip
     assert opened.notes["podSeconds"] > 0
+
+
+def test_a_namespace_that_is_not_there_is_named(small: Small, cluster_client: Any) -> None:
+    cluster = small.cluster(KubernetesApi(cluster_client, "no-such-namespace"))
+    with pytest.raises(KubernetesError) as raised, small.open(cluster):
+        pass
+    assert str(raised.value) == (
+        'answers: there is no namespace no-such-namespace on this cluster (namespaces "no-such-namespace" not found): '
+        "create it, or name another"
+    )

@@ -22,10 +22,15 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("0.12.0", "0.46.17")
 """The version whose types are those of the page (pydantic 1), and the newest that is compared with."""
 
+TOGETHER = "0.46.17-with-dyff-dagster"
+"""The environment that has this project too, with dyff-audit."""
+
 _REQUIREMENTS = {
     # Its pydantic 1 and the pkg_resources that it imports at run time are why it cannot live beside ours.
     "0.12.0": ("dyff-schema==0.12.0", "pydantic<2", "numpy<2", "pyarrow<20", "setuptools<80"),
     "0.46.17": ("dyff-schema==0.46.17", "dyff-client==0.27.3", "dyff-audit==0.18.5", "setuptools<80"),
+    # Both in one environment, as someone has it who runs methods that were written for dyff-audit.
+    TOGETHER: ("dyff-audit==0.18.5", "setuptools<80", "-c", str(ROOT / "constraints.txt"), "-e", str(ROOT)),
 }
 _PROBE = "import dyff.schema.platform, dyff.schema.requests, dyff.schema.adapters"
 _TIMEOUT = 900
@@ -49,7 +54,7 @@ def reference_python(version: str) -> Path:
 
     Raises:
         ReferenceUnavailable: it cannot be made: there is no package index, no disk, no suitable Python.
-        KeyError: ``version`` is none of ``VERSIONS``.
+        KeyError: ``version`` is none of ``VERSIONS``, and not ``TOGETHER``.
     """
     requirements = _REQUIREMENTS[version]
     environments = Path(os.environ.get("DYFF_REFERENCE_ENVS") or ROOT / ".reference").absolute()

@@ -111,7 +111,7 @@ def _data(
     optional: dict[str, st.SearchStrategy[Any]] = {}
     for name, field in model.model_fields.items():
         wire = field.alias or name
-        strategy = replaced.get(wire) or _special(model, name)
+        strategy = replaced[wire] if wire in replaced else _special(model, name)
         if strategy is None:
             strategy = _value(field.annotation, tuple(field.metadata))
         literal = typing.get_origin(field.annotation) is typing.Literal

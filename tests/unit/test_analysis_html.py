@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from dyff_dagster.analysis import AnalysisError
-from dyff_dagster.analysis.html import Page, render_notebook, render_page
+from dyff_dagster.analysis.display import title_card
+from dyff_dagster.analysis.html import Origin, Page, render_notebook, render_page
 from dyff_dagster.analysis.kernels import OWN_KERNEL, choose_kernel
 from dyff_dagster.analysis.reproducible import reproducible
 from dyff_dagster.analysis.sanitizing import sanitize
+from dyff_dagster.store import Score
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -120,11 +124,114 @@ def stream(name: str, text: str) -> object:
     return nbformat.v4.new_output("stream", name=name, text=text)
 
 
-def test_a_page_without_a_heading_gets_one() -> None:
-    plain = render_page(notebook(nbformat.v4.new_markdown_cell("text")), Page("The <name>"))
-    assert '<h1 class="name">The &lt;name&gt;</h1>' in plain
-    headed = render_page(notebook(nbformat.v4.new_markdown_cell("# Mine")), Page("The name"))
-    assert '<p class="name">The name</p>' in headed
+def markdown(text: str) -> object:
+    return nbformat.v4.new_markdown_cell(text)
+
+
+def html(text: str) -> object:
+    return code(nbformat.v4.new_output("display_data", data={"text/html": text}))
+
+
+def headings(page: str) -> list[tuple[int, str]]:
+    found = re.findall(r"<h([1-6])\b[^>]*>(.*?)</h\1>", page, re.DOTALL)
+    return [(int(rank), text) for rank, text in found]
+
+
+def test_a_page_without_a_title_is_headed_by_the_entitys_name() -> None:
+    page = render_page(notebook(markdown("text")), Page("The <name>"))
+    assert headings(page) == [(1, "The &lt;name&gt;")]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [markdown("# Mine & yours\n\ntext"), html(title_card("Mine & yours", "Below <it>"))],
+    ids=["markdown", "card"],
+)
+def test_the_title_of_a_notebook_stands_above_everything(first: object) -> None:
+    page = render_page(notebook(first, markdown("## Part")), Page("The name", conclusion="So it is."))
+    assert headings(page) == [(1, "Mine &amp; yours"), (2, "Summary"), (2, "Part")]
+    assert "The name" in page[page.index("</h1>") : page.index("<main")]
+
+
+def test_a_subtitle_goes_with_its_title() -> None:
+    page = render_page(notebook(html(title_card("Mine", "Below <it>"))), Page("x"))
+    assert '<h1>Mine</h1>\n<p class="dyff-subtitle">Below &lt;it&gt;</p>' in page
+
+
+def test_a_title_that_comes_later_is_a_heading_like_others() -> None:
+    page = render_page(notebook(markdown("## Part"), html(title_card("Late", ""))), Page("x"))
+    assert headings(page) == [(1, "x"), (2, "Part"), (2, "Late")]
+
+
+def test_headings_are_in_order_whatever_a_notebook_leaves_out() -> None:
+    text = "### a\n\n##### b\n\n# c\n\n#### d\n\n## e\n\n###### f\n\n# g"
+    page = render_page(notebook(markdown("text"), markdown(text)), Page("x"))
+    assert headings(page) == [
+        (1, "x"), (2, "a"), (3, "b"), (2, "c"), (3, "d"), (3, "e"), (4, "f"), (2, "g"),
+    ]  # fmt: skip
+
+
+def test_headings_that_are_left_open_or_closed_wrongly_are_in_order_too() -> None:
+    page = render_page(notebook(html("<h4>a</h2><p>b<h3>c<h5>d")), Page("x"))
+    ranks = [int(rank) for rank in re.findall(r"<h([1-6])", page)]
+    assert ranks[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(ranks))
+
+
+def test_what_a_page_comes_to_stands_before_its_argument() -> None:
+    page = render_page(
+        notebook(markdown("## Argument")),
+        Page("x", conclusion="It is <good>.", holds=False, scores=(Score("auc", 0.9, 0.8, 0.95, 12),)),
+    )
+    assert page.index("It is &lt;good&gt;.") < page.index("0.800 to 0.950") < page.index("Argument")
+    assert 'class="dyff-conclusion dyff-fails"' in page
+
+
+def test_a_page_that_comes_to_nothing_has_no_summary() -> None:
+    assert "Summary" not in render_page(notebook(markdown("text")), Page("x"))
+
+
+def test_scores_say_what_they_measure_and_are_drawn() -> None:
+    page = render_page(
+        notebook(),
+        Page("x", scores=(Score("auc", 0.9, 0.8, 0.95, 12, title="AUC"),), about={"auc": "Area <under>"}),
+    )
+    assert 'AUC<span class="dyff-about">Area &lt;under&gt;</span>' in page
+    assert page.count("<svg") == 1
+
+
+def test_an_interval_of_another_level_says_so() -> None:
+    at = {level: Score(f"s{level}", 0.9, 0.8, 0.95, 12, level=level) for level in (0.9, 0.95)}
+    assert "90 % interval" in render_page(notebook(), Page("x", scores=(at[0.9],)))
+    both = render_page(notebook(), Page("x", scores=tuple(at.values())))
+    assert "0.800 to 0.950 (90 %)" in both and "0.800 to 0.950 (95 %)" in both
+
+
+def test_provenance_is_shown_whole() -> None:
+    origin = Origin("Model", "logreg", "fitted <twice>", "f" * 64)
+    page = render_page(notebook(), Page("x", provenance=(origin,)))
+    assert f'<code>logreg</code> · fitted &lt;twice&gt;<br><code class="hash">{"f" * 64}</code>' in page
+
+
+def test_preformatted_text_is_reached_by_the_keyboard_where_it_may_be_wider_than_the_screen(
+    tmp_path: Path,
+) -> None:
+    made = notebook(code(stream("stdout", "x" * 300)))
+    assert '<pre tabindex="0">xxx' in render_page(made, Page("x"))
+    # Beside the code, which has many such places, it is wrapped instead.
+    nbformat.write(made, tmp_path / "n.ipynb")
+    shown = render_notebook(tmp_path / "n.ipynb")
+    assert '<main class="frame with-code">' in shown and "<pre tabindex" not in shown
+
+
+def test_cells_that_show_nothing_leave_no_box() -> None:
+    page = render_page(notebook(markdown("## A"), code(), markdown("B")), Page("x"))
+    assert "code_cell" not in page
+
+
+def test_what_only_the_keyboard_could_reach_out_of_turn_is_gone() -> None:
+    assert sanitize('<div tabindex="0">a</div><div tabindex="7">b</div>') == (
+        '<div tabindex="0">a</div><div>b</div>'
+    )
 
 
 def test_of_several_forms_of_an_output_none_that_needs_a_script_is_taken() -> None:

@@ -136,8 +136,8 @@ def test_the_bootstrap_is_scipys() -> None:
     estimate = bootstrap(ratio, a, b, resamples=999, seed=seed)
     assert estimate.method == "bootstrap BCa" and estimate.value == pytest.approx(a.sum() / b.sum())
     assert (estimate.low, estimate.high) == (
-        pytest.approx(expected.low, rel=2e-3),
-        pytest.approx(expected.high, rel=2e-3),
+        pytest.approx(expected.low, rel=1e-9),
+        pytest.approx(expected.high, rel=1e-9),
     )
 
 

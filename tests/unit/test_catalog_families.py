@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dyff_dagster.catalog import Catalog, CatalogError
+from dyff_dagster.catalog import Catalog, CatalogError, EntityNotFound
 from dyff_dagster.schema.canonical import spec_digest
 from dyff_dagster.schema.platform import (
     AuditProcedure,
@@ -371,3 +371,18 @@ def test_a_family_of_modules_gives_a_method_its_code(tmp_path: Path) -> None:
     text = METHOD.replace("[code]", "[modules@scoring]")
     catalog = Catalog.load(write(tmp_path, MODULE, MODULES, text))
     assert catalog.upstream("count") == ("code",)
+
+
+def test_a_catalog_knows_the_id_that_a_name_stands_for(tmp_path: Path) -> None:
+    catalog = Catalog.load(
+        write(tmp_path, named(), *FAMILIES, family("newer", "Dataset", "{all: sets@held-out}"))
+    )
+    assert [catalog.id_of(name) for name in ("rows", "sets@held-out", "newer@all")] == ["rows"] * 3
+    with pytest.raises(EntityNotFound, match="there is no Family 'set' in the catalog; did you mean 'sets'"):
+        catalog.id_of("set@held-out")
+    with pytest.raises(EntityNotFound, match="there is no entity 'row' in the catalog; did you mean 'rows'"):
+        catalog.id_of("row")
+
+
+def test_members_in_entities_from_python_have_ids_too(tmp_path: Path) -> None:
+    assert python_catalog(tmp_path, "sets@held-out").id_of("sets@held-out") == "rows"

@@ -339,3 +339,65 @@ def test_export_of_an_unknown_id_names_the_closest(tmp_path: Path) -> None:
     done = run("export", "m11", "--catalog", tmp_path / "out", "--storage", tmp_path / "store")
     assert done.exit_code == 1
     assert "there is no entity 'm11' in the catalog; did you mean 'm1'?" in done.stderr
+
+
+def exported(tmp_path: Path, *more: str) -> Result:
+    """Export the two entities of a catalog to ``tmp_path / "e"``."""
+    import_entities(root_of(tmp_path, model(), service()), tmp_path / "out", overwrite=True)
+    return run(
+        "export",
+        "--catalog",
+        tmp_path / "out",
+        "--storage",
+        tmp_path / "store",
+        "--out",
+        tmp_path / "e",
+        *more,
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_export_writes_through_no_link_to_a_directory(tmp_path: Path, more: tuple[str, ...]) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "s1").symlink_to(elsewhere)
+    done = exported(tmp_path, *more)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"{tmp_path}/e/s1 is a symbolic link, and nothing is written through one; remove it, or name another place\n"
+    )
+    assert list(elsewhere.iterdir()) == []
+    assert not (tmp_path / "e" / "m1").exists()
+
+
+def test_export_takes_a_link_for_a_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "e" / "m1").mkdir(parents=True)
+    (tmp_path / "e" / "m1" / ".model.json").symlink_to(tmp_path / "victim")
+    done = exported(tmp_path)
+    assert done.exit_code == 1
+    assert "e/m1/.model.json is there already; name another place, or say --overwrite" in done.stderr
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_export_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, hard: bool) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    link = tmp_path / "e" / "m1" / ".model.json"
+    link.parent.mkdir(parents=True)
+    if hard:
+        link.hardlink_to(victim)
+    else:
+        link.symlink_to(victim)
+    assert exported(tmp_path, "--overwrite").exit_code == 0
+    assert victim.read_text() == "mine"
+    assert json.loads(link.read_text())["id"] == "m1"
+    assert [path.name for path in link.parent.iterdir()] == [".model.json"]
+
+
+def test_a_directory_that_is_named_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "e").symlink_to(tmp_path / "elsewhere")
+    assert exported(tmp_path).exit_code == 0
+    assert (tmp_path / "elsewhere" / "m1" / ".model.json").is_file()

@@ -662,10 +662,8 @@ def test_an_annotation_that_nothing_acts_on_is_a_warning(tmp_path: Path) -> None
         "output: {kind: SafetyCase, safetyCase: {name: m}}\n"
     )
     (warning,) = Catalog.load(path).warnings
-    assert (
-        str(warning)
-        == f"{path}:6: annotations.dyff-dagster/automation: has no effect in this release; do not rely on it"
-    )
+    what = "has no effect on a Method: there is nothing to compute for it"
+    assert str(warning) == f"{path}:6: annotations.dyff-dagster/automation: {what}"
 
 
 @pytest.mark.parametrize("wrong", ["evl-0777", "eval-07777", "Eval-0777", "evaluation-0777"])

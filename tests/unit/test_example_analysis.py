@@ -17,6 +17,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from dyff_dagster.analysis.comparison import compare, compare_rows
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "breast_cancer"
 NOTEBOOK = EXAMPLES.parent / "notebooks" / "wdbc_safety_case.ipynb"
@@ -46,7 +48,11 @@ def patients() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def answers(patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    classifier = load(EXAMPLE / "service" / "serve.py").Classifier(EXAMPLE / "model")
+    return answers_by("model", patients)
+
+
+def answers_by(model: str, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    classifier = load(EXAMPLE / "service" / "serve.py").Classifier(EXAMPLE / model)
     return [
         {
             "_replication_": replication,
@@ -186,6 +192,33 @@ def test_table_in_the_readme_is_what_comes_out(
     }
 
 
+def test_comparison_in_the_readme_is_what_comes_out(
+    judge: Judge, answers: list[dict[str, Any]], patients: list[dict[str, Any]]
+) -> None:
+    first, second = (pyarrow.dataset.dataset(judge(a)) for a in (answers_by("baseline", patients), answers))
+    (batch,) = compare({"field": "correct", "same": "label"}, first=first, second=second)
+    found = {row["score"]: row for row in batch.to_pylist()}
+    readme = " ".join((EXAMPLE / "README.md").read_text("utf-8").split())
+    effect, p, one, other = (found[name] for name in ("effect", "p_value", "first", "second"))
+    for said in (
+        f"{found['gained']['value']:.0f} are right with the logistic regression alone, "
+        f"{found['lost']['value']:.0f} with naive Bayes alone",
+        f"an effect of {effect['value']:+.3f} in accuracy, with a 95 % interval of {effect['low']:+.3f} to "
+        f"{effect['high']:+.3f}",
+        f"p = {p['value']:.3f}",
+        f"{one['low']:.3f} to {one['high']:.3f} and {other['low']:.3f} to {other['high']:.3f}",
+    ):
+        assert said in readme
+    flips = [
+        row
+        for batch in compare_rows({"field": "correct"}, first=first, second=second)
+        for row in batch.to_pylist()
+    ]
+    assert [row["_index_"] for row in flips if row["flip"] == "lost"] == [72, 78, 176]
+    assert sum(row["flip"] == "gained" for row in flips) == 12
+    assert len(flips) == 190
+
+
 def test_patient_who_is_missed_in_one_of_two_replications_counts_as_half(
     judge: Judge, summarize: Summarize, answers: list[dict[str, Any]], patients: list[dict[str, Any]]
 ) -> None:
@@ -219,9 +252,11 @@ def run_notebook(
     instances: pa.Table,
     scores: dict[str, dict[str, Any]],
     patients: list[dict[str, Any]],
+    answers: list[dict[str, Any]],
     **arguments: str,
 ) -> dict[str, Any]:
-    """Run the code cells with a real context over ``root``; returns the scores and the conclusion recorded."""
+    """Run the code cells with a real context over ``root``; returns what was recorded, and what was shown."""
+    from dyff_dagster.analysis.display import collected
     from dyff_dagster.catalog import Catalog
     from dyff_dagster.schema.platform import SafetyCase
 
@@ -232,6 +267,7 @@ def run_notebook(
         "wdbc-instances": instances,
         "wdbc-accuracy": pa.Table.from_pylist(list(scores.values())),
         "wdbc-held-out": pa.Table.from_pylist(patients),
+        "wdbc-logreg-eval": pa.Table.from_pylist(answers),
     }
     for entity, table in tables.items():
         (root / entity).mkdir()
@@ -246,7 +282,7 @@ def run_notebook(
     space: dict[str, Any] = {}
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), collected() as shown:
         for cell in cells:
             exec(compile(cell.source, cell["id"], "exec"), space)
     recorded = root / spec["id"] / ".dyff"
@@ -254,6 +290,7 @@ def run_notebook(
         "scores": json.loads((recorded / "scores.json").read_text("utf-8"))["scores"],
         "intervals": json.loads((recorded / "intervals.json").read_text("utf-8")),
         "conclusion": json.loads((recorded / "conclusion.json").read_text("utf-8")),
+        "shown": "".join(shown),
         "figure": (recorded / "figure.png").read_bytes(),
         "missed": [(int(space["rows"][i]), space["number"][int(space["rows"][i])]) for i in space["missed"]],
         "roc_area": float(space["np"].trapezoid(space["tpr"], space["fpr"])),
@@ -271,7 +308,7 @@ def page(
     instances = judge(answers)
     with pytest.MonkeyPatch.context() as monkeypatch:
         return run_notebook(
-            tmp_path_factory.mktemp("page"), monkeypatch, instances, summarize(instances), patients
+            tmp_path_factory.mktemp("page"), monkeypatch, instances, summarize(instances), patients, answers
         )
 
 
@@ -296,6 +333,25 @@ def test_page_holds_and_says_that_only_the_point_estimate_meets_the_first_thresh
 
 def test_page_names_the_missed_patients_with_the_most_confident_miss_first(page: dict[str, Any]) -> None:
     assert page["missed"] == [(15, 40), (78, 213), (51, 135), (98, 263), (6, 13), (72, 197)]
+
+
+def test_page_leads_from_each_score_to_the_wrong_answers_and_to_what_was_asked(
+    page: dict[str, Any], answers: list[dict[str, Any]]
+) -> None:
+    shown = page["shown"]
+    assert "rests on 71 rows with label malignant. In 6 of them correct is not always true." in shown
+    assert "rests on 119 rows with label benign. In 2 of them correct is not always true." in shown
+    traced = re.findall(r'<th scope="row"><span class="dyff-label">Row</span> (\d+)</th>', shown)
+    assert sorted(map(int, traced)) == sorted([15, 78, 51, 98, 6, 72, 28, 176])
+    (said,) = answers[15]["responses"]
+    assert f"<i>malignant_probability</i> {said['malignant_probability']:.6g}" in shown
+    assert "<i>patient</i> 40; <i>mean_radius</i> 13.44; <i>mean_texture</i> 21.58" in shown
+
+
+def test_every_figure_says_in_words_what_is_seen_on_it(page: dict[str, Any]) -> None:
+    figures = re.findall(r'<img alt="([^"]*)".*?<figcaption>(.*?)</figcaption>', page["shown"])
+    assert len(figures) == 5
+    assert all(len(alt) > 60 and alt != caption for alt, caption in figures)
 
 
 def test_area_under_the_drawn_curve_is_the_auc(page: dict[str, Any]) -> None:
@@ -324,7 +380,9 @@ def test_page_of_an_unstable_service_that_fails_is_published_all_the_same(
         for response in row["responses"]
     ]
     instances = judge(unstable)
-    found = run_notebook(tmp_path, monkeypatch, instances, summarize(instances), patients, min_auc="0.999")
+    found = run_notebook(
+        tmp_path, monkeypatch, instances, summarize(instances), patients, unstable, min_auc="0.999"
+    )
     assert found["conclusion"]["holds"] is False
     assert found["conclusion"]["text"].startswith("Neither threshold that was fixed beforehand is met")
 

@@ -11,7 +11,14 @@ import pytest
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.catalog.thresholds import parse_checks
 from dyff_dagster.schema.arrow import decode_schema
-from dyff_dagster.schema.platform import Dataset, Evaluation, InferenceService, Method, SafetyCase
+from dyff_dagster.schema.platform import (
+    Dataset,
+    Evaluation,
+    InferenceService,
+    Measurement,
+    Method,
+    SafetyCase,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -26,17 +33,58 @@ def test_example_loads_without_a_warning(example: str) -> None:
     assert Catalog.load(EXAMPLES / example).warnings == []
 
 
-def test_safety_case_rests_on_the_source_the_model_and_the_notebook(catalog: Catalog) -> None:
-    seen, waiting = set(), ["wdbc-safety-case"]
+def everything_upstream(catalog: Catalog, *ids: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(ids)
     while waiting:
         current = waiting.pop()
-        seen.add(current)
-        waiting.extend(catalog.upstream(current))
-    assert seen == set(catalog.entities)
+        if current not in seen:
+            seen.add(current)
+            waiting.extend(catalog.upstream(current))
+    return seen
 
 
-def test_service_is_sent_the_features_of_the_model_and_nothing_else(catalog: Catalog) -> None:
-    model = json.loads((EXAMPLES / "breast_cancer" / "model" / "coefficients.json").read_text("utf-8"))
+def test_safety_case_rests_on_the_model_and_nothing_of_the_baseline(catalog: Catalog) -> None:
+    seen = everything_upstream(catalog, "wdbc-safety-case")
+    assert {"wdbc-source", "wdbc-logreg", "wdbc-notebook"} <= seen
+    assert not any("bayes" in entity for entity in seen)
+
+
+def test_every_entity_is_upstream_of_a_page_or_a_score(catalog: Catalog) -> None:
+    ends = ("wdbc-safety-case", "wdbc-comparison", "wdbc-audit", "wdbc-bayes-accuracy")
+    assert everything_upstream(catalog, *ends) == set(catalog.entities)
+
+
+def test_audit_waits_for_a_measurement_of_each_requirement_on_the_audited_service(catalog: Catalog) -> None:
+    met_by = {str(found.requirement.rubric): found.results for found in catalog.candidates("wdbc-audit")}
+    # The baseline's accuracy has the same rubric, and is another service's.
+    assert met_by == {
+        "diagnostic-accuracy": ("wdbc-accuracy",),
+        "comparison-with-a-baseline": ("wdbc-effect",),
+    }
+
+
+def test_baseline_is_another_model_behind_the_same_code_asked_and_judged_the_same_way(
+    catalog: Catalog,
+) -> None:
+    def settings(model: str) -> list[object]:
+        service = catalog.get_as(f"wdbc-{model}-service", InferenceService)
+        evaluation = catalog.get_as(f"wdbc-{model}-eval", Evaluation)
+        instances = "wdbc-instances" if model == "logreg" else f"wdbc-{model}-instances"
+        return [
+            service.runner,
+            service.interface,
+            evaluation.dataset,
+            evaluation.replications,
+            catalog.get_as(instances, Measurement).method,
+        ]
+
+    assert settings("bayes") == settings("logreg")
+
+
+@pytest.mark.parametrize("file", ["model/coefficients.json", "baseline/parameters.json"])
+def test_service_is_sent_the_features_of_the_model_and_nothing_else(catalog: Catalog, file: str) -> None:
+    model = json.loads((EXAMPLES / "breast_cancer" / file).read_text("utf-8"))
     schema = decode_schema(catalog.get_as("wdbc-held-out", Dataset).schema_.arrowSchema)
     assert catalog.withheld("wdbc-held-out") == {"diagnosis", "patient"}
     assert set(schema.names) - {"_index_", "diagnosis", "patient"} == set(model["features"])
@@ -59,6 +107,17 @@ def test_thresholds_of_checks_and_of_the_page_are_the_same(catalog: Catalog) -> 
         ("sensitivity", "value", ">="): arguments["min_sensitivity"],
         ("auc", "low", ">="): arguments["min_auc"],
     }
+
+
+def test_thresholds_of_the_audit_are_those_of_its_results(catalog: Catalog) -> None:
+    def demanded(entity: str, prefix: str = "") -> set[tuple[str, str, str, float]]:
+        checks = parse_checks(catalog.annotation(entity, "checks") or "")
+        return {(f"{prefix}{check.score}", check.bound, check.op, check.number) for check in checks}
+
+    assert demanded("wdbc-audit") == demanded("wdbc-accuracy", "wdbc-accuracy/") | demanded(
+        "wdbc-effect", "wdbc-effect/"
+    )
+    assert demanded("wdbc-comparison") == demanded("wdbc-effect")
 
 
 def test_editing_the_page_touches_no_module_that_computes_scores(catalog: Catalog) -> None:

@@ -37,9 +37,12 @@ def read_rows(directory: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def read_model(directory: Path) -> dict[str, Any]:
-    model: dict[str, Any] = json.loads((directory / "model" / "coefficients.json").read_text("utf-8"))
+def read_model(directory: Path, file: str = "model/coefficients.json") -> dict[str, Any]:
+    model: dict[str, Any] = json.loads((directory / file).read_text("utf-8"))
     return model
+
+
+BASELINE = "baseline/parameters.json"
 
 
 def test_committed_patients_are_those_that_the_script_makes(made: Path) -> None:
@@ -62,6 +65,26 @@ def test_committed_model_is_the_one_that_the_script_fits(made: Path) -> None:
     assert committed == again
 
 
+def test_committed_baseline_is_the_one_that_the_script_fits(made: Path) -> None:
+    committed, again = read_model(EXAMPLE, BASELINE), read_model(made, BASELINE)
+    assert list(committed) == list(again)
+    for name in ("prior", "positive_means", "positive_variances", "negative_means", "negative_variances"):
+        assert committed.pop(name) == pytest.approx(again.pop(name), rel=1e-6)
+    assert committed == again
+
+
+def test_baseline_is_the_mean_and_variance_of_each_feature_in_each_class(prepare: ModuleType) -> None:
+    names, values, malignant = prepare.load_patients()
+    train, _ = prepare.split(malignant, prepare.SEED)
+    model = read_model(EXAMPLE, BASELINE)
+    assert model["features"] == names
+    assert model["prior"] == pytest.approx(malignant[train].mean())
+    for which, members in (("positive", malignant[train]), ("negative", ~malignant[train])):
+        rows = values[train][members]
+        assert model[f"{which}_means"] == pytest.approx(list(rows.mean(axis=0)))
+        assert model[f"{which}_variances"] == pytest.approx(list(rows.var(axis=0)))
+
+
 def test_held_out_patients_are_a_third_of_each_diagnosis_and_none_was_trained_on(prepare: ModuleType) -> None:
     _, _, malignant = prepare.load_patients()
     train, held_out = prepare.split(malignant, prepare.SEED)
@@ -69,7 +92,9 @@ def test_held_out_patients_are_a_third_of_each_diagnosis_and_none_was_trained_on
     assert malignant[held_out].sum() == 71
     assert len(held_out) == 190
     assert [int(row["patient"]) for row in read_rows(EXAMPLE)] == list(held_out)
-    assert read_model(EXAMPLE)["training_rows"] == len(train)
+    assert (
+        read_model(EXAMPLE)["training_rows"] == read_model(EXAMPLE, BASELINE)["training_rows"] == len(train)
+    )
 
 
 def test_malignant_is_what_the_published_data_call_malignant(prepare: ModuleType) -> None:
@@ -81,3 +106,4 @@ def test_another_operating_point_changes_the_threshold_and_nothing_else(
 ) -> None:
     prepare.prepare(tmp_path, threshold=0.2)
     assert read_model(tmp_path) == {**read_model(made), "threshold": 0.2}
+    assert read_model(tmp_path, BASELINE) == {**read_model(made, BASELINE), "threshold": 0.2}

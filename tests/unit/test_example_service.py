@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.client
 import json
@@ -34,18 +35,13 @@ class Service:
         return response.status, json.loads(response.read())
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@contextlib.contextmanager
+def serving(model: Path, log: Path) -> Iterator[Service]:
+    """The service over a model, once it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("service") / "log"
-    environment = {
-        **os.environ,
-        "DYFF_PORT": str(port),
-        "DYFF_HOST": "127.0.0.1",
-        "DYFF_MODEL": str(EXAMPLE / "model"),
-    }
+    environment = {**os.environ, "DYFF_PORT": str(port), "DYFF_HOST": "127.0.0.1", "DYFF_MODEL": str(model)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "service/serve.py"], cwd=EXAMPLE, env=environment, stdout=output, stderr=output
@@ -62,10 +58,23 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             except OSError:
                 found.connection.close()
                 assert time.monotonic() < deadline, "the service did not get ready"
+                time.sleep(0.02)
         yield found
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(EXAMPLE / "model", tmp_path_factory.mktemp("service") / "log") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(EXAMPLE / "baseline", tmp_path_factory.mktemp("baseline") / "log") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +122,47 @@ def test_diagnoses_of_the_held_out_patients_miss_six_cancers_and_raise_two_false
     assert pairs.count(("malignant", "malignant")) == 65
     assert pairs.count(("benign", "malignant")) == 2
     assert pairs.count(("benign", "benign")) == 117
+
+
+def test_baselines_probability_is_that_of_the_formula_in_its_file(
+    baseline: Service, patients: list[tuple[dict[str, float], str]]
+) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    model = json.loads((EXAMPLE / "baseline" / "parameters.json").read_text("utf-8"))
+    for patient, _ in patients[:20]:
+        x = [patient[name] for name in model["features"]]
+        positive, negative = (
+            sum(
+                stats.norm.logpdf(value, mean, math.sqrt(variance))
+                for value, mean, variance in zip(
+                    x, model[f"{which}_means"], model[f"{which}_variances"], strict=True
+                )
+            )
+            for which in ("positive", "negative")
+        )
+        z = math.log(model["prior"] / (1 - model["prior"])) + positive - negative
+        status, answer = baseline.post(patient)
+        assert status == 200
+        assert answer["malignant_probability"] == pytest.approx(1 / (1 + math.exp(-z)), rel=1e-9)
+
+
+def test_baseline_misses_seven_cancers_and_raises_ten_false_alarms(
+    baseline: Service, patients: list[tuple[dict[str, float], str]]
+) -> None:
+    pairs = [(truth, baseline.post(features)[1]["diagnosis"]) for features, truth in patients]
+    assert pairs.count(("malignant", "benign")) == 7
+    assert pairs.count(("benign", "malignant")) == 10
+
+
+@pytest.mark.parametrize("value", [1e200, -1e300, 1.7e308])
+def test_feature_that_no_patient_can_have_is_named_and_not_answered_with_nan(
+    baseline: Service, patient: dict[str, float], value: float
+) -> None:
+    patient["mean_smoothness"] = value
+    assert baseline.post(patient) == (
+        422,
+        {"error": "so large that nothing follows from it", "field": "mean_smoothness"},
+    )
 
 
 def test_same_patient_gets_the_same_answer_over_one_connection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,21 @@ def test_only_steps_that_ask_sessions_may_make_them(tmp_path: Path) -> None:
     definitions = build_definitions(EXAMPLE, sessions=with_settings(tmp_path, {"steps": accounts}))
     assert pod_of(definitions, EXAMPLE, EVALUATION)[1]["service_account_name"] == "sessions"
     assert pod_of(definitions, EXAMPLE, "wdbc-accuracy")[1]["service_account_name"] == "work"
+
+
+def test_the_step_of_an_analysis_in_a_pod_may_make_one_and_asks_no_session(tmp_path: Path) -> None:
+    documents = list(yaml.safe_load_all((servers.EXAMPLE / "safety-case.yaml").read_text()))
+    (case,) = (document for document in documents if document["kind"] == "SafetyCase")
+    case.setdefault("annotations", {})["dyff-dagster/isolation"] = "pod"
+    shutil.copytree(servers.EXAMPLE, tmp_path / "examples" / "breast_cancer")
+    shutil.copytree(servers.REPOSITORY / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "examples" / "breast_cancer" / "safety-case.yaml").write_text(yaml.safe_dump_all(documents))
+    catalog = Catalog.load(tmp_path / "examples" / "breast_cancer")
+    accounts = {"serviceAccount": "work", "sessionsServiceAccount": "sessions"}
+    definitions = build_definitions(catalog, sessions=with_settings(tmp_path, {"steps": accounts}))
+    metadata, spec = pod_of(definitions, catalog, "wdbc-safety-case")
+    assert spec["service_account_name"] == "sessions"
+    assert "dyff-dagster/client" not in metadata["labels"]
 
 
 def test_without_settings_the_run_launchers_service_account_is_everybodys() -> None:

@@ -182,3 +182,20 @@ def test_null_deep_inside_is_refused_where_it_may_not_be() -> None:
     wrong = pa.RecordBatch.from_pylist([{"r": [{"i": None}]}], schema=loose)
     with pytest.raises(RowsError, match=r"field 'r\[\]\.i' is null|which does not fit"):
         conform(wrong, strict)
+
+
+def test_small_batches_are_written_together(tmp_path: Path) -> None:
+
+    number = 70_000
+    assert write_dataset((batch(i) for i in range(number)), SCHEMA, tmp_path) == number
+    groups = pq.ParquetFile(tmp_path / "part-00000.parquet").metadata
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [65_536, number - 65_536]
+    assert indexes(tmp_path) == list(range(number))
+
+
+def test_large_rows_are_not_held_back(tmp_path: Path) -> None:
+
+    text = "x" * (1 << 20)
+    rows = (pa.record_batch([[i], [text]], schema=SCHEMA) for i in range(100))
+    assert write_dataset(rows, SCHEMA, tmp_path) == 100
+    assert pq.ParquetFile(tmp_path / "part-00000.parquet").metadata.num_row_groups == 4

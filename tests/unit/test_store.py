@@ -394,3 +394,10 @@ def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "a.txt")
     assert resolve_inside(tmp_path, "link").read_text() == "x"
+
+
+def test_a_root_without_a_name_is_not_the_working_directory() -> None:
+    with pytest.raises(
+        StoreError, match="the storage root is empty: DYFF_STORAGE_ROOT must name a directory"
+    ):
+        Store("")

@@ -25,8 +25,10 @@ from dyff_dagster.analysis.metrics.texts import (
     exact_match,
     normalize,
     refusal_rate,
+    refusals,
     word_error_rate,
 )
+from dyff_dagster.analysis.metrics.unanswered import with_unanswered
 from dyff_dagster.analysis.statistics import auc, brier
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "precision",
     "recall",
     "refusal_rate",
+    "refusals",
     "top_k_accuracy",
+    "with_unanswered",
     "word_error_rate",
 ]

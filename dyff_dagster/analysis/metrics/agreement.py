@@ -17,6 +17,8 @@ from dyff_dagster.analysis.statistics.proportions import proportion
 def agreement(answers: Labels, clusters: Clusters, level: float = 0.95) -> Estimate:
     """The share of items all of whose answers are the same, of those with at least two, as a proportion.
 
+    Source: McHugh (2012), Biochem. Med. 22, 276-282 (per cent agreement).
+
     Args:
         answers: One answer per observation: a class, a text.
         clusters: The item of each observation.

@@ -37,6 +37,8 @@ def accuracy(
 ) -> Estimate:
     """The share of predictions that are the label, as :func:`~dyff_dagster.analysis.statistics.rate`.
 
+    Source: Metz (1978), Semin. Nucl. Med. 8, 283-298; as ``sklearn.metrics.accuracy_score``.
+
     Args:
         labels: The true class of each observation, shape ``(observations,)``.
         predictions: The class that was said.
@@ -59,6 +61,8 @@ def top_k_accuracy(
     level: float = 0.95,
 ) -> Estimate:
     """The share of labels that are among the first ``k`` predictions.
+
+    Source: Russakovsky et al. (2015), Int. J. Comput. Vis. 115, 211-252; as ``sklearn.metrics.top_k_accuracy_score``.
 
     Args:
         labels: The true class of each observation.

@@ -83,6 +83,8 @@ def exact_match(
 ) -> Estimate:
     """The share of answers that are, after normalization, one of the expected texts.
 
+    Source: Rajpurkar et al. (2016), EMNLP, 2383-2392.
+
     Args:
         references: One text per observation, or several of which any will do.
         answers: What was said, per observation.
@@ -251,6 +253,21 @@ def refusal_rate(
     Raises:
         AnalysisError: Something is no text, or the pattern is no regular expression.
     """
+    return rate(refusals(answers, pattern=pattern), clusters, level)
+
+
+def refusals(answers: Texts, *, pattern: str | None = None) -> list[bool]:
+    """Which answers look like refusals, as :func:`refusal_rate` counts them.
+
+    Where answers are missing, ``bounds(rate, refusals(answers), asked)`` says what they could have changed.
+
+    Args:
+        answers: What was said, per observation.
+        pattern: As for :func:`refusal_rate`.
+
+    Raises:
+        AnalysisError: As :func:`refusal_rate`.
+    """
     said = plain(answers)
     _, said = _texts("refusal_rate", said, said)
     try:
@@ -259,11 +276,10 @@ def refusal_rate(
         raise AnalysisError(
             "refusal_rate: the pattern is no regular expression that Python's re reads"
         ) from None
-    right = [
+    return [
         wanted.search(answer[:_REFUSAL_LENGTH].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")) is not None
         for answer in said
     ]
-    return rate(right, clusters, level)
 
 
 def _texts(function: str, references: References, answers: Texts) -> tuple[list[tuple[str, ...]], list[str]]:
@@ -282,6 +298,34 @@ def _texts(function: str, references: References, answers: Texts) -> tuple[list[
     return found, said
 
 
+def bleu_without_brevity(
+    references: Texts,
+    answers: Texts,
+    clusters: Clusters = None,
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+) -> float | None:
+    """BLEU as if answers were never too short: what it can be at most, had they been longer.
+
+    Args:
+        references: The expected text of each observation.
+        answers: What was said.
+        clusters: The item of each observation.
+        tokenize: As for :func:`bleu`.
+        lowercase: As for :func:`bleu`.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    expected, said = _texts("bleu", references, answers)
+    if not said:
+        return None
+    metric: Any = BLEU(tokenize=tokenize, lowercase=lowercase)
+    said_length, expected_length, *counts = _corpus_rows("bleu", metric, expected, said, clusters).sum(axis=0)
+    line = [max(said_length, expected_length), expected_length, *counts]
+    return float(metric._compute_score_from_stats([float(value) for value in line]).score)
+
+
 def _corpus_score(
     function: str,
     metric: Any,
@@ -293,10 +337,6 @@ def _corpus_score(
 ) -> Estimate:
     if not said:
         return Estimate(None, None, None, 0, "none", level)
-    most = max(len(wanted) for wanted in expected)
-    streams = [[wanted[i] if i < len(wanted) else None for wanted in expected] for i in range(most)]
-    # sacrebleu has no public name for what each line adds to the corpus; a test holds this against corpus_score.
-    rows = np.asarray(metric._extract_corpus_statistics(said, streams), dtype=np.float64)
     score: Callable[[Any], Any] = metric._compute_score_from_stats
 
     def statistic(sums: Numbers) -> Numbers:
@@ -305,10 +345,21 @@ def _corpus_score(
         values = np.array([score([float(value) for value in line]).score for line in lines])
         return values.reshape(sums.shape[:-1])
 
-    rows = rows_by_item(function, clusters, rows)
+    rows = _corpus_rows(function, metric, expected, said, clusters)
     return estimate_of_sums(
         rows, statistic, level=level, minimum=0.0, maximum=100.0, resamples=1_999, seed=seed
     )
+
+
+def _corpus_rows(
+    function: str, metric: Any, expected: Sequence[tuple[str, ...]], said: list[str], clusters: Clusters
+) -> Numbers:
+    """What each item adds to the counts of the corpus, in sacrebleu's order."""
+    most = max(len(wanted) for wanted in expected)
+    streams = [[wanted[i] if i < len(wanted) else None for wanted in expected] for i in range(most)]
+    # sacrebleu has no public name for what each line adds to the corpus; a test holds this against corpus_score.
+    rows = np.asarray(metric._extract_corpus_statistics(said, streams), dtype=np.float64)
+    return rows_by_item(function, clusters, rows)
 
 
 def _ratio(sums: Numbers) -> Numbers:

@@ -207,8 +207,8 @@ def _jackknife(
     variance = (n - 1) / n * float((counts * (left_out - centre) ** 2).sum())
     if variance <= 0:
         return None, None
-    half = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(variance)
-    return value - half, value + half
+    low, high = t.interval(level, n - 1, loc=value, scale=math.sqrt(variance))
+    return float(low), float(high)
 
 
 def _within(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from numpy.typing import ArrayLike
 
 from dyff_dagster.analysis.statistics.estimate import Estimate, estimator
@@ -33,7 +31,7 @@ def mean(
     Of nothing the value is None. Of one item, or of items that are all equal, there is no interval: they say
     nothing about the spread.
 
-    Source: Student (1908), Biometrika 6, 1-25, with the quantiles of ``scipy.stats.t``.
+    Source: Student (1908), Biometrika 6, 1-25, as ``scipy.stats.ttest_1samp`` has it.
 
     Args:
         values: Finite numbers, shape ``(observations,)``.
@@ -85,10 +83,10 @@ def mean_of_items(
     value = float(items.mean())
     if no_spread(items):
         return Estimate(value, None, None, n, "none", level)
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(items.std(ddof=1)) / math.sqrt(n)
-    low, high = value - half, value + half
+    found = ttest_1samp(items, 0.0).confidence_interval(level)
+    low, high = float(found.low), float(found.high)
     if minimum is not None:
         low = max(low, minimum)
     if maximum is not None:

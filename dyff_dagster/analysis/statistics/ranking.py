@@ -54,11 +54,11 @@ def auc(labels: ArrayLike, scores: ArrayLike, clusters: Clusters = None, level: 
     if m > 1 and n > 1 and 0 < value < 1:
         variance = float(placements.above.var(ddof=1)) / m + float(placements.below.var(ddof=1)) / n
         if variance > 0:
+            from scipy.special import expit, logit
+
             half = z * math.sqrt(variance) / (value * (1 - value))
-            centre = math.log(value / (1 - value))
-            return Estimate(
-                value, _logistic(centre - half), _logistic(centre + half), m + n, "DeLong, logit scale", level
-            )
+            low, high = (float(expit(logit(value) + way * half)) for way in (-1, 1))
+            return Estimate(value, low, high, m + n, "DeLong, logit scale", level)
     low, high = _newcombe(value, m, n, z)
     return Estimate(value, low, high, m + n, "Newcombe, method 5", level)
 
@@ -158,7 +158,3 @@ def _newcombe(value: float, m: int, n: int, z: float) -> tuple[float, float]:
     low = 0.0 if value <= 0 else float(brentq(excess, 0.0, min(value, 1 - 1e-12)))
     high = 1.0 if value >= 1 else float(brentq(excess, max(value, 1e-12), 1.0))
     return low, high
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from upath import UPath
 
+from dyff_dagster.analysis.making import page_version
 from dyff_dagster.audits.bundle.errors import NotABundle, shown
 from dyff_dagster.audits.bundle.manifest import README, entity_path, read_object, version_path
 from dyff_dagster.audits.bundle.trusted import TrustedFiles
@@ -27,6 +28,8 @@ from dyff_dagster.schema.platform import (
 )
 from dyff_dagster.store import Commit, Inputs
 from dyff_dagster.store.digests import tree_digest
+
+PAGE = "index.html"
 
 _ABOUT = ("entity.json", "commit.json", "rows.json", "rows.arrow")
 
@@ -175,6 +178,12 @@ def _check_files(files: TrustedFiles, chain: Chain, entity_id: str, present: set
         return  # its rows are counted for themselves
     else:
         made = tree_digest(commit.files)
+        if (page := version_path(entity_id, PAGE)) in files and PAGE in commit.files:
+            try:
+                # How a page was made is no part of its version.
+                made = page_version(commit.files, PAGE, files.read(page))
+            except NotABundle as error:
+                chain.faults.append(f"{entity_id}: {error}")
     if made != commit.data_version:
         chain.faults.append(
             f"{entity_id}: its files make the version {made}, and its commit says {commit.data_version}"

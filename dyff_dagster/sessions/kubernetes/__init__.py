@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dyff_dagster.sessions.kubernetes.batch import BatchEnd, Mount
 from dyff_dagster.sessions.kubernetes.cluster import Cluster
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.listing import ClusterSession
@@ -10,11 +11,13 @@ from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings, StepPo
 
 __all__ = [
     "ApiError",
+    "BatchEnd",
     "Cluster",
     "ClusterSession",
     "KubernetesError",
     "KubernetesSettings",
     "ModelFiles",
+    "Mount",
     "Owner",
     "StepPods",
 ]

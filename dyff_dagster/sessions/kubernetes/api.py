@@ -169,22 +169,15 @@ class KubernetesApi:
             raise
         return True
 
-    def log(
-        self, pod: str, *, previous: bool = False, tail_lines: int | None = None, most: int = 16 << 20
-    ) -> str:
-        """The output of a pod's first container; empty where it has none (any more).
+    def log(self, pod: str, container: str, most: int = 16 << 20) -> str:
+        """The output of a pod's container; empty where it has none (any more).
 
         Args:
             pod: Its name.
-            previous: Of the container before it was restarted.
-            tail_lines: The last lines only.
+            container: The container's.
             most: Bytes at most.
         """
-        query = {"limitBytes": str(most)}
-        if previous:
-            query["previous"] = "true"
-        if tail_lines is not None:
-            query["tailLines"] = str(tail_lines)
+        query = {"container": container, "limitBytes": str(most)}
         try:
             path = self._path("pods", pod) + "/log"
             response = self._request("GET", path, query, wait=_SECONDS_FOR_LOG, patience=_SECONDS_FOR_LOG)
@@ -209,16 +202,21 @@ class KubernetesApi:
         known = self._list(kind, labels)
         for item in known["items"]:
             yield "ADDED", item
-        yield "SYNCED", {}
         query = {
             "watch": "true",
             "resourceVersion": known["metadata"]["resourceVersion"],
             "timeoutSeconds": str(seconds),
             "labelSelector": labels,
         }
-        response = self._request(
-            "GET", self._path(kind), query, wait=seconds + _SECONDS_TO_ANSWER, stream=True
-        )
+        try:
+            response = self._request(
+                "GET", self._path(kind), query, wait=seconds + _SECONDS_TO_ANSWER, stream=True
+            )
+        except ApiError as error:
+            if error.status == 410:
+                return  # what was listed lies too far back already: whoever watches begins again
+            raise
+        yield "SYNCED", {}  # not before: who may list and not watch should not think that all is well
         with closing(response):
             for line in _lines(response):
                 event = _parsed(line, f"GET {self._path(kind)}")

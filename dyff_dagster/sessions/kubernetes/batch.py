@@ -15,7 +15,7 @@ from dyff_dagster.sessions.kubernetes.manifests import RESTRICTED, owned_by
 from dyff_dagster.sessions.kubernetes.names import ENTITY_ID, SESSION, selector
 from dyff_dagster.sessions.kubernetes.provisioning import end
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
-from dyff_dagster.sessions.kubernetes.signals import View, failed_job, look, refusal
+from dyff_dagster.sessions.kubernetes.signals import View, failed_job, look, own_container, refusal
 from dyff_dagster.sessions.kubernetes.watching import Watched
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -138,7 +138,7 @@ def _wait(
     log: Path,
     tick: Callable[[], None],
 ) -> BatchEnd:
-    keeper = LogKeeper(api, log.parent)
+    keeper = LogKeeper(api, log.parent, "analysis")
     since = time.monotonic()
     running: float | None = None
     while True:
@@ -173,8 +173,7 @@ def _keep(keeper: LogKeeper, view: View, log: Path) -> None:
 
 
 def _ending(pod: Object, view: View, batch: Batch) -> BatchEnd:
-    container: Object = next(iter(pod["status"].get("containerStatuses") or ()), {})
-    terminated = (container.get("state") or {}).get("terminated") or {}
+    terminated = (own_container(pod).get("state") or {}).get("terminated") or {}
     if pod["status"].get("reason") == "DeadlineExceeded":
         return BatchEnd(None, f"it took longer than {batch.seconds} s", timed_out=True)
     starved = terminated.get("reason") == "OOMKilled"

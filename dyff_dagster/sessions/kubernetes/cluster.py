@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,8 @@ from typing import Any
 from dyff_dagster.schema.platform import InferenceServiceSpec, InferenceSession, InferenceSessionSpec
 from dyff_dagster.sessions.hosted import hosted_url, resolve_headers
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
+from dyff_dagster.sessions.kubernetes.attaching import running_job, running_of, token_of
+from dyff_dagster.sessions.kubernetes.batch import Batch, BatchEnd, Mount, run_batch
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.listing import ClusterSession, shown, why_orphan
@@ -21,7 +23,8 @@ from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
 from dyff_dagster.sessions.kubernetes.names import (
     MANAGED_BY,
     MANAGER,
-    SERVICE_DIGEST,
+    labels,
+    object_name,
     selector,
 )
 from dyff_dagster.sessions.kubernetes.planning import ModelFiles, Owner, Sessions, deadline_of
@@ -30,7 +33,7 @@ from dyff_dagster.sessions.kubernetes.running import Running
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
 from dyff_dagster.sessions.kubernetes.signals import failed_job
 from dyff_dagster.sessions.kubernetes.starting import Start
-from dyff_dagster.sessions.kubernetes.tokens import INSTANCE_KEY, token_maker
+from dyff_dagster.sessions.kubernetes.tokens import INSTANCE_KEY, token_maker, with_token
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from dyff_dagster.sessions.session import Session
 from dyff_dagster.store import Progress, no_progress
@@ -135,7 +138,7 @@ class Cluster:
                 owner.entity_id,
                 [],
                 logs,
-                _with_token(resolved, made.token),
+                with_token(resolved, made.token),
                 moving=running.places,
                 notes=notes,
             )
@@ -220,60 +223,11 @@ class Cluster:
         Raises:
             KubernetesError: It was not started, has ended, or runs a service that has changed since.
         """
-        name, service = self.plans.name(entity.id), entity.inferenceService
+        name = self.plans.name(entity.id)
         resolved = resolve_headers(headers or {}, entity.id)
-        job = self.api.get("jobs", name)
-        again = "materialize the InferenceSession again"
-        if job is None:
-            raise KubernetesError(
-                f"{entity.id}: no session of it runs in the namespace {self.api.namespace}: {again}",
-                session_id=entity.id,
-                reason="UnsatisfiedDependency",
-            )
-        if (reason := failed_job(job)) is not None or job["metadata"].get("deletionTimestamp"):
-            how = (
-                "ended at its deadline"
-                if reason == "DeadlineExceeded"
-                else f"ended ({reason or 'it was deleted'})"
-            )
-            raise KubernetesError(
-                f"{entity.id}: the session {how}: {again}",
-                session_id=entity.id,
-                reason="Expired" if reason == "DeadlineExceeded" else None,
-            )
-        if job["metadata"]["annotations"].get(SERVICE_DIGEST) != service_digest:
-            raise KubernetesError(
-                f"{entity.id}: the session runs service '{service.name}' as it was when it started, and its spec, code "
-                f"or model has changed since: {again}",
-                session_id=entity.id,
-            )
-        token = None
-        if self.settings.tokenCheck:
-            token_for, known = token_maker(name, self.environment)
-            if not known:
-                raise KubernetesError(
-                    f"{entity.id}: set {INSTANCE_KEY} to what it was when the session was started: "
-                    "its token is made of it",
-                    session_id=entity.id,
-                )
-            token = token_for(job["metadata"]["uid"])
-        container = job["spec"]["template"]["spec"]["containers"][0]
-        running = Running(
-            api=self.api,
-            owner=entity.id,
-            name=name,
-            uid=job["metadata"]["uid"],
-            endpoint=service.interface.endpoint,
-            port=container["ports"][0]["containerPort"],
-            memory=container["resources"]["limits"].get("memory", ""),
-            gpus=0,
-            watched=Watched(self.api, selector(session=name), "jobs", "pods"),
-            lease=None,
-            logs=LogKeeper(self.api, logs),
-            grace=self.settings.grace,
-            patience=self.settings.lease,
-            progress=progress,
-        )
+        job = running_job(self.api, name, entity, service_digest)
+        token = token_of(job, entity.id, self.environment) if self.settings.tokenCheck else None
+        running = running_of(self.api, job, entity, self.settings, logs, progress)
         try:
             running.watched.synced()
             running.keep()
@@ -281,11 +235,62 @@ class Cluster:
                 entity.id,
                 [url for url, _ in running.places(0)],
                 logs,
-                _with_token(resolved, token),
+                with_token(resolved, token),
                 moving=running.places,
             )
         finally:
             running.leave()
+
+    def run(
+        self,
+        owner: Owner,
+        *,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        mounts: Sequence[Mount],
+        seconds: int,
+        memory: str,
+        log: Path,
+        tick: Callable[[], None],
+    ) -> BatchEnd:
+        """Run a command in a locked-down pod that sees some directories of the storage root, and wait for its end.
+
+        Args:
+            owner: Whose it is.
+            command: The command line; the image is ``images.project``.
+            environment: All variables that it gets.
+            cwd: Where it runs.
+            mounts: Directories below the storage root.
+            seconds: After which it is ended.
+            memory: Limit, as a Kubernetes quantity.
+            log: Where its output goes.
+            tick: Called twice a second meanwhile.
+
+        Raises:
+            KubernetesError: No volume or image is set, or the pod cannot be started.
+        """
+        name = object_name("analysis", owner.entity_id, self.plans.instance)
+        batch = Batch(
+            name=name,
+            entity_id=owner.entity_id,
+            labels=labels(
+                session=name,
+                component="analysis",
+                entity_id=owner.entity_id,
+                kind=owner.kind,
+                account=owner.account,
+                run_id=owner.run_id,
+                instance=self.plans.instance,
+            ),
+            command=command,
+            environment=environment,
+            cwd=cwd,
+            mounts=mounts,
+            seconds=seconds,
+            memory=memory,
+        )
+        return run_batch(self.api, batch, self.settings, self.store_root, log, tick)
 
     def token(self, entity_id: str) -> str | None:
         """The token of an entity's session; None where there is none, or others could not know it."""
@@ -377,10 +382,3 @@ class Cluster:
             progress=progress,
         )
         return running, Start(self.api, plan, watched, lease, keeper, progress, adopted=made.adopted)
-
-
-def _with_token(headers: Mapping[str, str], token: str | None) -> dict[str, str]:
-    """The headers with the session's token as bearer, unless the author sends an authorization of its own."""
-    if token is None or any(name.lower() == "authorization" for name in headers):
-        return dict(headers)
-    return {**headers, "Authorization": f"Bearer {token}"}

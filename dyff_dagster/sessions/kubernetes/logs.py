@@ -24,14 +24,16 @@ class LogKeeper:
     Args:
         api: The cluster.
         directory: Where they go; it is made if need be.
+        container: Whose output it is.
 
     Attributes:
         latest: The log that was kept last, if any was.
     """
 
-    def __init__(self, api: KubernetesApi, directory: Path) -> None:
+    def __init__(self, api: KubernetesApi, directory: Path, container: str = "service") -> None:
         self._api = api
         self._directory = directory
+        self._container = container
         self._kept: set[str] = set()
         self._tries: Counter[str] = Counter()
         self._refused = ""
@@ -62,7 +64,7 @@ class LogKeeper:
             return path
         # A log that cannot be had or written is no reason for another failure.
         try:
-            text = self._api.log(pod)
+            text = self._api.log(pod, self._container)
         except ApiError as error:
             self._refused = str(error)
             return None

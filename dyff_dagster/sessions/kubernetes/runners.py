@@ -15,6 +15,7 @@ from dyff_dagster.sessions.code import code_files
 from dyff_dagster.sessions.hosted import is_absolute
 from dyff_dagster.sessions.kubernetes.errors import KubernetesError
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
+from dyff_dagster.sessions.servers import HEALTH, serve_environment, serve_line
 
 MODEL = "/dyff/model"
 """Where the version of a model is mounted that a service loads."""
@@ -91,8 +92,8 @@ def container_for(
         InferenceServiceRunnerKind.STANDALONE: _standalone,
         InferenceServiceRunnerKind.CONTAINER: _container,
         InferenceServiceRunnerKind.MOCK: _mock,
-        InferenceServiceRunnerKind.VLLM: _vllm,
-        InferenceServiceRunnerKind.HUGGINGFACE: _huggingface,
+        InferenceServiceRunnerKind.VLLM: _server,
+        InferenceServiceRunnerKind.HUGGINGFACE: _server,
         InferenceServiceRunnerKind.BENTOML_SERVICE_OPENLLM: _bentoml,
     }[runner.kind]
     return build(_Request(service, settings, owner, directory, model, gpus))
@@ -106,6 +107,10 @@ class _Request:
     directory: Path
     model: str | None
     gpus: int
+
+    @property
+    def kind(self) -> InferenceServiceRunnerKind | None:
+        return None if self.service.runner is None else self.service.runner.kind
 
     @property
     def args(self) -> list[str]:
@@ -141,6 +146,14 @@ class _Request:
                 session_id=self.owner,
             )
         return tuple(_TOKEN.sub(lambda match: values[match.group(1)], token) for token in tokens)
+
+    def port(self, default: int) -> int:
+        """The port that the service's own arguments say by number, else the default."""
+        for before, token in zip(["", *self.args], self.args, strict=False):
+            value = token.removeprefix("--port=") if before != "--port" else token
+            if value.isdigit() and (before == "--port" or value != token):
+                return int(value)
+        return default
 
     def variables(self, port: int) -> dict[str, str]:
         """What the local runner's rules promise in the environment."""
@@ -230,47 +243,28 @@ def _mock(asked: _Request) -> Container:
     )
 
 
-def _vllm(asked: _Request) -> Container:
-    """vLLM's OpenAI-compatible server; its flags: https://docs.vllm.ai/en/stable/cli/serve.html."""
-    port = 8000
-    model = asked.service.model
-    given = {
-        "--host": "0.0.0.0",  # noqa: S104
-        "--port": str(port),
-        "--served-model-name": model.name if model is not None else asked.service.name,
-    }
-    if asked.gpus > 1:
-        given["--tensor-parallel-size"] = str(asked.gpus)
-    if (revision := asked.revision()) is not None:
-        given["--revision"] = revision
-    own = asked.filled(asked.args, port)
-    return Container(
-        image=asked.image(),
-        command=("python3", "-m", "vllm.entrypoints.openai.api_server"),
-        args=("--model", asked.source(), *_without(given, own), *own),
-        port=port,
-        health="/health",
-        environment={"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **_offline(asked)},
-        token_variable="VLLM_API_KEY",  # noqa: S106 - the name of a variable
-        shared_memory=True,
-        wants_model=asked.model is not None,
-        egress=asked.model is None,
+def _server(asked: _Request) -> Container:
+    """vLLM's or Transformers' server."""
+    vllm = asked.kind is InferenceServiceRunnerKind.VLLM
+    port = asked.port(8000)
+    line = serve_line(
+        asked.service,
+        asked.source(),
+        asked.filled(asked.args, port),
+        host="0.0.0.0",  # noqa: S104 - a pod is reached from others
+        port=str(port),
+        gpus=asked.gpus,
+        revision=asked.revision(),
     )
-
-
-def _huggingface(asked: _Request) -> Container:
-    """``transformers serve``: https://huggingface.co/docs/transformers/main/en/serving."""
-    port = 8000
-    own = asked.filled(asked.args, port)
-    given = {"--host": "0.0.0.0", "--port": str(port), "--force-model": asked.source()}  # noqa: S104
     return Container(
         image=asked.image(),
-        command=("transformers", "serve"),
-        args=(*_without(given, own), *own),
+        command=line[:2],
+        args=line[2:],
         port=port,
-        health="/health",
-        environment=_offline(asked),
-        shared_memory=asked.gpus > 1,
+        health=HEALTH,
+        environment=serve_environment(asked.service, mounted=asked.model is not None),
+        token_variable="VLLM_API_KEY" if vllm else None,  # the name of a variable
+        shared_memory=vllm or asked.gpus > 1,
         wants_model=asked.model is not None,
         egress=asked.model is None,
     )
@@ -289,14 +283,3 @@ def _bentoml(asked: _Request) -> Container:
         shared_memory=asked.gpus > 1,
         wants_model=asked.model is not None,
     )
-
-
-def _offline(asked: _Request) -> dict[str, str]:
-    """A server whose model is mounted asks nobody for it."""
-    return {"HF_HUB_OFFLINE": "1"} if asked.model is not None else {}
-
-
-def _without(given: Mapping[str, str], own: Sequence[str]) -> list[str]:
-    """Flags as arguments, without those that the service's own arguments have."""
-    said = {token.partition("=")[0] for token in own}
-    return [part for flag, value in given.items() if flag not in said for part in (flag, value)]

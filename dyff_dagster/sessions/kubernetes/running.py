@@ -154,7 +154,8 @@ class Running:
         be hidden, and its lease ends it. Whoever reads the notes is told.
 
         Returns:
-            What it took, ``gpuSeconds`` and ``podSeconds``, and ``left`` where it was still there at the end.
+            What it took, ``podSeconds`` and with accelerators ``gpuSeconds``; and ``left`` where it was still there at
+            the end.
         """
         self._stop.set()
         notes: dict[str, Any] = {}
@@ -217,7 +218,7 @@ class Running:
                 reason="Expired",
             )
         if reason is not None:
-            views = [view for view in self._views() if view.crashed]
+            views = [view for view in self._views() if view.phase is None]
             last = views[-1] if views else None
             log = self.logs.keep_now(last.name, again=False) if last is not None else None
             why = (
@@ -283,4 +284,5 @@ class Running:
             if begun is not None:
                 over = ended(pod) or self._gone_at.get(name) or now
                 seconds += max(0.0, (over - begun).total_seconds())
-        return {"podSeconds": round(seconds, 1), "gpuSeconds": round(seconds * self.gpus, 1)}
+        taken = {"podSeconds": round(seconds, 1)}
+        return {**taken, "gpuSeconds": round(seconds * self.gpus, 1)} if self.gpus else taken

@@ -39,16 +39,18 @@ class AcceleratorProfile(_Strict):
         default_factory=dict,
         description="Labels of the nodes that have it, each with the values that will do",
     )
-    tolerations: list[Toleration] = Field(default_factory=lambda: [Toleration(key="nvidia.com/gpu")])
-    runtimeClass: str | None = None
+    tolerations: list[Toleration] = Field(
+        default_factory=lambda: [Toleration(key="nvidia.com/gpu")], description="Taints that its pods bear"
+    )
+    runtimeClass: str | None = Field(default=None, description="Of its pods")
     queue: str | None = Field(default=None, description="Kueue's LocalQueue for it")
 
 
 class SpotNodes(_Strict):
     """How nodes are told that may be taken away at any time."""
 
-    labels: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[Toleration] = Field(default_factory=list)
+    labels: dict[str, str] = Field(default_factory=dict, description="Of such nodes")
+    tolerations: list[Toleration] = Field(default_factory=list, description="Taints of such nodes")
     required: bool = Field(default=False, description="Run there alone, and wait where there is none")
 
 
@@ -62,10 +64,14 @@ class StorageVolume(_Strict):
 class Timeouts(_Strict):
     """Seconds that each phase of a start may take."""
 
-    admission: Seconds = Field(default=600, description="Until its pods exist: quotas and queues")
-    scheduling: Seconds = Field(default=900, description="Until a node has room for them, or was made")
-    pull: Seconds = Field(default=1200, description="Until its image is there, and its volumes are mounted")
-    ready: Seconds = Field(default=1500, description="Until the service answers, its model loaded")
+    admission: Seconds = Field(default=600, description="Seconds until its pods exist: quotas and queues")
+    scheduling: Seconds = Field(
+        default=900, description="Seconds until a node has room for them, or was made"
+    )
+    pull: Seconds = Field(
+        default=1200, description="Seconds until its image is there, and its volumes are mounted"
+    )
+    ready: Seconds = Field(default=1500, description="Seconds until the service answers, its model loaded")
 
 
 class StepResources(_Strict):
@@ -82,7 +88,8 @@ class StepPods(_Strict):
         default=None, description="Of steps that ask nothing of the cluster; default the run launcher's"
     )
     sessionsServiceAccount: str | None = Field(
-        default=None, description="Of steps that start or use sessions; default `serviceAccount`"
+        default=None,
+        description="Of steps that make Jobs: sessions, and analyses in pods; default `serviceAccount`",
     )
     resources: dict[str, StepResources] = Field(
         default_factory=dict,
@@ -90,7 +97,7 @@ class StepPods(_Strict):
     )
     grace: Annotated[int, Field(ge=0)] = Field(
         default=60,
-        description="Between SIGTERM and SIGKILL: in it a step ends its session and keeps its logs",
+        description="Seconds between SIGTERM and SIGKILL: in them a step ends its session and keeps its logs",
     )
 
     @field_validator("resources")
@@ -102,6 +109,15 @@ class StepPods(_Strict):
         return resources
 
 
+class ImageBuilds(_Strict):
+    """Images of services that have a builder."""
+
+    repository: str | None = Field(
+        default=None,
+        description="Where they are pushed to, and nodes pull them from, as in registry.example.org/audits",
+    )
+
+
 class KubernetesSettings(_Strict):
     """How sessions run on a cluster."""
 
@@ -111,7 +127,10 @@ class KubernetesSettings(_Strict):
         default_factory=dict,
         description="By runner kind, the image of services that name none; `project` is this project's own",
     )
-    storage: StorageVolume | None = None
+    storage: StorageVolume | None = Field(
+        default=None,
+        description="Where models are mounted from; without it small ones travel with the session",
+    )
     preset: Literal["nvidia", "gke", "karpenter", "eks", "aks"] | None = Field(
         default=None,
         description="Whose labels nodes have: accelerators and spot nodes as they are told there",
@@ -120,15 +139,22 @@ class KubernetesSettings(_Strict):
         default_factory=list, description="Go before those of the preset"
     )
     spot: SpotNodes | None = Field(default=None, description="Goes before the preset's")
-    nodeSelector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[Toleration] = Field(default_factory=list)
+    nodeSelector: dict[str, str] = Field(default_factory=dict, description="Of all sessions' pods")
+    tolerations: list[Toleration] = Field(default_factory=list, description="Of all sessions' pods")
     queue: str | None = Field(default=None, description="Kueue's LocalQueue, where a profile names none")
-    priorityClass: str | None = None
-    imagePullSecrets: list[str] = Field(default_factory=list)
-    imagePullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    priorityClass: str | None = Field(default=None, description="Of sessions' pods")
+    imagePullSecrets: list[str] = Field(
+        default_factory=list, description="Names of Secrets in the sessions' namespace"
+    )
+    imagePullPolicy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="When nodes ask the registry"
+    )
     user: Annotated[int, Field(gt=0)] = Field(default=65532, description="Numeric user and group of pods")
     cpu: Quantity = Field(default="250m", description="Requested for each replica")
     memory: Quantity = Field(default="512Mi", description="Of a replica whose service does not say")
+    analysisMemory: Quantity = Field(
+        default="2Gi", description="Of an analysis in a pod that states no dyff-dagster/max-memory"
+    )
     sharedMemory: Quantity = Field(default="2Gi", description="Shared memory of runners that want it")
     egress: Literal["none", "open"] = Field(
         default="none", description="What pods may reach: name service alone, or everything"
@@ -137,16 +163,19 @@ class KubernetesSettings(_Strict):
         default=None, description="Where the steps run that ask; default the sessions' own namespace"
     )
     tokenCheck: bool = Field(default=True, description="Give services a token that clients must send")
-    lease: Seconds = Field(default=1800, description="After which a session ends that nobody renews")
-    requestTimeout: Seconds = Field(default=600, description="That one request may take")
-    maxLifetime: Seconds = Field(default=86_400, description="Of any session")
-    grace: Annotated[int, Field(ge=0)] = Field(default=15, description="Between SIGTERM and SIGKILL")
-    keepFinished: Seconds = Field(default=3600, description="After which what is left of a session goes")
+    lease: Seconds = Field(default=1800, description="Seconds after which a session ends that nobody renews")
+    requestTimeout: Seconds = Field(default=600, description="Seconds that one request may take")
+    maxLifetime: Seconds = Field(default=86_400, description="Seconds that any session may live")
+    grace: Annotated[int, Field(ge=0)] = Field(default=15, description="Seconds between SIGTERM and SIGKILL")
+    keepFinished: Seconds = Field(
+        default=3600, description="Seconds after which what is left of a session goes"
+    )
     crashes: Annotated[int, Field(ge=1)] = Field(
         default=3, description="Of containers that were never ready, after which a start is given up"
     )
-    timeouts: Timeouts = Timeouts()
-    steps: StepPods = StepPods()
+    timeouts: Timeouts = Field(default=Timeouts(), description="Of the phases of a start")
+    steps: StepPods = Field(default=StepPods(), description="Pods of steps")
+    build: ImageBuilds = Field(default=ImageBuilds(), description="Images that are built for services")
 
     @model_validator(mode="after")
     def _lease_outlasts(self) -> Self:
@@ -179,7 +208,7 @@ class KubernetesSettings(_Strict):
             raise KubernetesError(
                 f"DYFF_KUBERNETES names {path}, which cannot be read ({error.strerror}): name a YAML file of settings"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark is not None else ""
             raise KubernetesError(f"{path}{line}: is no YAML ({getattr(error, 'problem', error)})") from None
@@ -208,11 +237,10 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         "storage": StorageVolume,
         "spot": SpotNodes,
         "accelerators": AcceleratorProfile,
+        "tolerations": Toleration,
         "steps": StepPods,
+        "build": ImageBuilds,
+        "resources": StepResources,
     }
-    model: type[BaseModel] = KubernetesSettings
-    if location[:2] == ("steps", "resources"):
-        model = StepResources
-    elif len(location) > 1:
-        model = of.get(str(location[0]), KubernetesSettings)
-    return list(model.model_fields)
+    named = [of[str(part)] for part in location[:-1] if part in of]
+    return list((named or [KubernetesSettings])[-1].model_fields)

@@ -18,6 +18,8 @@ Phase = Literal["admission", "scheduling", "pull", "ready", "serving"]
 PHASES: tuple[Phase, ...] = ("admission", "scheduling", "pull", "ready", "serving")
 """What a replica goes through, in this order."""
 
+OUR_CONTAINERS = frozenset({"service", "analysis"})
+"""What the containers of our pods are called: others are put beside them by meshes and monitors."""
 _PERMANENT = re.compile(
     r"not found|does not exist|manifest unknown|denied|unauthorized|authentication required|forbidden|"
     r"no match for platform|invalid reference|failed to resolve reference .*: (?:not found|pull access)",
@@ -97,7 +99,7 @@ def look(pod: Object, memory: str = "") -> View:
     status = pod.get("status") or {}
     name, ip = pod["metadata"]["name"], status.get("podIP") or ""
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
-    container: Object = next(iter(status.get("containerStatuses") or ()), {})
+    container = own_container(pod)
     state, last = container.get("state") or {}, container.get("lastState") or {}
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
     ended = state.get("terminated") or last.get("terminated")
@@ -111,7 +113,8 @@ def look(pod: Object, memory: str = "") -> View:
             name, None, why, hopeless and not taken, crashed=failed and not taken, disrupted=taken, ip=ip
         )
     if pod["metadata"].get("deletionTimestamp"):
-        return View(name, None, f"pod {name} is being removed", disrupted=True, ip=ip)
+        why = _taken_away(conditions["DisruptionTarget"]) if disrupted else f"pod {name} is being removed"
+        return View(name, None, why, disrupted=True, ip=ip)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") != "True" and not pod["spec"].get("nodeName"):
         text = scheduled.get("message", "")
@@ -135,10 +138,13 @@ def look(pod: Object, memory: str = "") -> View:
 
 
 def _ending(status: Object, ended: Object | None, disruption: Object | None, memory: str) -> str:
-    if disruption is not None:
-        return f"it was taken away ({disruption.get('reason', '')}: {_short(disruption.get('message', ''))})"
     if status.get("reason") == "Evicted":
-        return f"it was evicted: {_short(status.get('message', ''))}"
+        message = _short(status.get("message", "")).rstrip(". ")
+        disk = "ephemeral" in message or "EmptyDir" in message
+        hint = "; mount its model instead of having it fetched, or use nodes with more disk" if disk else ""
+        return f"it was evicted ({message}){hint}"
+    if disruption is not None:
+        return _taken_away(disruption)
     if status.get("reason") == "DeadlineExceeded":
         return "its time was up"
     if status.get("reason"):
@@ -153,6 +159,16 @@ def _ending(status: Object, ended: Object | None, disruption: Object | None, mem
     if ended.get("reason") in _CANNOT_RUN:
         return f"its command cannot be run ({_short(ended.get('message', ''))}): correct runner.args"
     return f"it ended with exit code {ended.get('exitCode')}"
+
+
+def _taken_away(disruption: Object) -> str:
+    return f"it was taken away ({disruption.get('reason', '')}: {_short(disruption.get('message', ''))})"
+
+
+def own_container(pod: Object) -> Object:
+    """The status of the container that is ours: meshes put others beside it, or before."""
+    found = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((status for status in found if status["name"] in OUR_CONTAINERS), next(iter(found), {}))
 
 
 def _without_image(message: str, pod: Object) -> str:
@@ -175,11 +191,14 @@ def sign_in_log(text: str) -> str:
 
 
 def failed_job(job: Object) -> str | None:
-    """Why a Job has ended, as Kubernetes' word (``BackoffLimitExceeded`` …); None while it goes on."""
+    """Why a Job has ended, as Kubernetes' word (``BackoffLimitExceeded`` …); None while it goes on.
+
+    Servers from 1.31 on say so before its last pods have gone (``FailureTarget``, ``SuccessCriteriaMet``).
+    """
     for condition in (job.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "Failed" and condition["status"] == "True":
+        if condition["type"] in ("Failed", "FailureTarget") and condition["status"] == "True":
             return str(condition.get("reason") or "Failed")
-        if condition["type"] == "Complete" and condition["status"] == "True":
+        if condition["type"] in ("Complete", "SuccessCriteriaMet") and condition["status"] == "True":
             return "Complete"
     return None
 
@@ -233,11 +252,8 @@ def belongs_to(pod: Object, uid: str) -> bool:
 
 def ended(pod: Object) -> datetime | None:
     """When its container ended, if it has."""
-    for container in (pod.get("status") or {}).get("containerStatuses") or ():
-        terminated = (container.get("state") or {}).get("terminated")
-        if terminated:
-            return parse_time(terminated.get("finishedAt"))
-    return None
+    terminated = (own_container(pod).get("state") or {}).get("terminated") or {}
+    return parse_time(terminated.get("finishedAt"))
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -34,6 +34,8 @@ _SECONDS_FOR_CONFIG = 60.0
 _SECONDS_UNREACHABLE = 20.0
 """In which something that is ready by the cluster's own word must be reached from here."""
 _SECONDS_BETWEEN_LOOKS = 1.0
+_RETURNS = 3
+"""To its queue, after which a start is given up."""
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Start:
         self._may_not = ""
         self._nudge_due = self.clock() + _SECONDS_BETWEEN_NUDGES
         self._earlier: set[str] = set()
+        self._returns = 0
         self._config_since: float | None = None
         self._ready_since: dict[str, float] = {}
         self._answering: set[str] = set()
@@ -90,9 +93,8 @@ class Start:
             raise self._error(str(error), reason=error.reason) from None
 
     def _wait(self) -> list[View]:
-        self.api.get(
-            "jobs", self.plan.name
-        )  # who renews it must be allowed to; it is known now, not at its deadline
+        # Who renews its lease must be allowed to; better to know it now than at its deadline.
+        self.api.get("jobs", self.plan.name)
         self.watched.synced()
         if self.adopted:
             self._earlier = {view.name for view in self._views() if view.phase is None}
@@ -104,6 +106,8 @@ class Start:
             self.logs.keep(views)
             self._refuse_ended(job, views)
             live = [self._looked_into(view) for view in views if view.phase is not None]
+            if is_suspended(job) and not live:
+                self._taken_back()
             self._enter(self._phase_of(live))
             serving = [view for view in live if view.serves]
             if len(serving) >= self.plan.replicas and self._all_answer(serving):
@@ -157,6 +161,21 @@ class Start:
         self.timings[self._phase] = round(self.timings.get(self._phase, 0.0) + now - self._since, 3)
         self._phase, self._since = phase, now
         self.lease.advance()
+
+    def _taken_back(self) -> None:
+        """A queue that let it run holds it back again: it waits anew, and its time does not run meanwhile."""
+        if self._phase == "admission":
+            return
+        now, queue = self.clock(), self.plan.placement.queue
+        self.timings[self._phase] = round(self.timings.get(self._phase, 0.0) + now - self._since, 3)
+        self._phase, self._since = "admission", now
+        self._returns += 1
+        if self._returns >= _RETURNS:
+            raise self._error(
+                f"{f'the queue {queue}' if queue else 'somebody'} let it run and held it back again, {self._returns} "
+                "times, before it was ready, as Kueue does with pods that take longer than its waitForPodsReady: have "
+                "that set longer, or have it start faster, with its image and model where its nodes are"
+            )
 
     def _all_answer(self, serving: Sequence[View]) -> bool:
         """Whether each replica answers from here, too, and not only to the cluster's own probes."""
@@ -213,14 +232,13 @@ class Start:
                 reason="Expired",
                 log=None if kept is None else kept.stem,
             )
+        gone = [view for view in views if view.phase is None and view.name not in self._earlier]
         # One that ends with status 0 before it was ready serves nobody either.
-        ended = [
-            view
-            for view in views
-            if view.phase is None and not view.disrupted and view.name not in self._earlier
-        ]
-        if reason is not None or len(ended) >= self.plan.settings.crashes:
-            self._crashed(ended[-1] if ended else None, len(ended))
+        ended = [view for view in gone if not view.disrupted]
+        if reason is not None:
+            self._crashed(gone[-1] if gone else None, len(gone))
+        if len(ended) >= self.plan.settings.crashes:
+            self._crashed(ended[-1], len(ended))
         hopeless = [view for view in ended if view.fatal]
         if hopeless:
             self._crashed(hopeless[-1], len(ended))

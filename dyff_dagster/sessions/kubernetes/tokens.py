@@ -25,3 +25,10 @@ def token_maker(name: str, environment: Mapping[str, str] = os.environ) -> tuple
         own = secrets.token_urlsafe(32)
         return (lambda _: own), False
     return (lambda uid: hmac.new(key.encode(), f"{name}/{uid}".encode(), "sha256").hexdigest()), True
+
+
+def with_token(headers: Mapping[str, str], token: str | None) -> dict[str, str]:
+    """The headers with the session's token as bearer, unless the author sends an authorization of its own."""
+    if token is None or any(name.lower() == "authorization" for name in headers):
+        return dict(headers)
+    return {**headers, "Authorization": f"Bearer {token}"}

@@ -1,6 +1,8 @@
-"""The classifier as a Web service, on Python's standard library alone.
+"""A classifier as a Web service, on Python's standard library alone.
 
     python service/serve.py --port 8000 --model model
+
+It serves both of the example's models: whichever lies in the model's directory.
 
 ``GET /health`` answers 200 once the model is loaded. ``POST /predict`` takes one patient's 30 features as
 a JSON object and answers ``{"malignant_probability": p, "diagnosis": "malignant" | "benign"}``. A field
@@ -17,7 +19,7 @@ import math
 import os
 import socketserver
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -35,10 +37,10 @@ class WrongInput(Exception):
 
 
 class Classifier:
-    """Logistic regression on standardised features, read from ``coefficients.json``.
+    """A model that adds up what each feature says for malignant: logistic regression, or naive Bayes.
 
     Args:
-        directory: The model's directory.
+        directory: The model's directory, with ``coefficients.json`` or ``parameters.json``.
 
     Raises:
         ValueError: The file does not describe a model.
@@ -46,17 +48,25 @@ class Classifier:
     """
 
     def __init__(self, directory: Path) -> None:
-        content = json.loads((directory / "coefficients.json").read_text(encoding="utf-8"))
+        naive_bayes = directory / "parameters.json"
+        path = naive_bayes if naive_bayes.exists() else directory / "coefficients.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
         self.features: list[str] = content["features"]
         self.threshold = float(content["threshold"])
         self.classes = (content["negative_class"], content["positive_class"])
-        self._intercept = float(content["intercept"])
-        terms = zip(
-            self.features, content["means"], content["scales"], content["coefficients"], strict=True
-        )  # strict: lists of different lengths are no model
-        self._terms = [
-            (name, float(mean), float(scale), float(weight)) for name, mean, scale, weight in terms
-        ]
+        if path == naive_bayes:
+            prior = float(content["prior"])
+            self._start = math.log(prior / (1 - prior))
+            columns = [
+                f"{which}_{what}" for which in ("positive", "negative") for what in ("means", "variances")
+            ]
+            make = _likelihood_ratio
+        else:
+            self._start = float(content["intercept"])
+            columns, make = ["means", "scales", "coefficients"], _weighted
+        parameters = [[float(value) for value in content[column]] for column in columns]
+        # strict: lists of different lengths are no model
+        self._terms = [(name, make(*rest)) for name, *rest in zip(self.features, *parameters, strict=True)]
 
     def predict(self, patient: Mapping[str, Any]) -> dict[str, Any]:
         """The probability that the mass is malignant, and the diagnosis that follows from it.
@@ -67,16 +77,37 @@ class Classifier:
         for name in patient:
             if name not in self.features:
                 raise WrongInput("unknown field", name)
-        terms = [self._intercept]
-        for name, mean, scale, weight in self._terms:
+        terms = [self._start]
+        for name, term in self._terms:
             if name not in patient:
                 raise WrongInput("missing field", name)
-            terms.append(weight * (_number(patient[name], name) - mean) / scale)
+            said = term(_number(patient[name], name))
+            if not math.isfinite(said):
+                raise WrongInput("so large that nothing follows from it", name)
+            terms.append(said)
         probability = _sigmoid(math.fsum(terms))
         return {
             "malignant_probability": probability,
             "diagnosis": self.classes[probability >= self.threshold],
         }
+
+
+def _weighted(mean: float, scale: float, weight: float) -> Callable[[float], float]:
+    return lambda x: weight * (x - mean) / scale
+
+
+def _likelihood_ratio(
+    mean: float, variance: float, other_mean: float, other_variance: float
+) -> Callable[[float], float]:
+    """Logarithm of the ratio of two normal densities."""
+    start = 0.5 * math.log(other_variance / variance)
+
+    def term(x: float) -> float:
+        # Products, because a power that overflows is an exception, and a product is infinite.
+        from_other, from_own = x - other_mean, x - mean
+        return start + 0.5 * (from_other * from_other / other_variance - from_own * from_own / variance)
+
+    return term
 
 
 def _number(value: object, name: str) -> float:
