@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Overseer:
         jobs: By uid, as they were seen last.
         apart: Label by which sessions are told apart that may run beside one another.
         faults: Moments at which two of the others had pods.
+        ended: When each pod was first seen not to live any more, by uid.
         deadlines: The longest life that each Job was given, in seconds, by uid.
     """
 
@@ -64,6 +66,7 @@ class Overseer:
     pods: dict[str, Object] = field(default_factory=dict)
     jobs: dict[str, Object] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    ended: dict[str, datetime] = field(default_factory=dict)
     deadlines: dict[str, int] = field(default_factory=dict)
     _gone: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -133,6 +136,8 @@ class Overseer:
             self.pods[uid] = item
             if what == "DELETED":
                 self._gone.add(uid)
+            if what == "DELETED" or not pod_lives(item):
+                self.ended.setdefault(uid, datetime.now(UTC))
         owners: dict[str, set[str]] = {}
         for pod in self.living:
             for owner in pod["metadata"].get("ownerReferences") or ():

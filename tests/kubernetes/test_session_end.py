@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import pytest
 
 from dyff_dagster.sessions.kubernetes import ApiError, watching
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
+from dyff_dagster.sessions.kubernetes.signals import parse_time
 from tests.kubernetes.cluster_support import Small
 from tests.kubernetes.endurance_support import overseen, until
 
@@ -87,11 +87,10 @@ def test_pods_that_are_replaced_are_counted_until_they_end(small: Small) -> None
             until(lambda: first not in overseer.serving("answers") and len(opened.moving(0)) == 2)
         overseer.nothing_lives(30)
         lives = []
-        for pod in overseer.pods.values():
-            begun = datetime.fromisoformat(pod["status"]["startTime"].replace("Z", "+00:00"))
-            (container,) = pod["status"]["containerStatuses"]
-            over = container["state"]["terminated"]["finishedAt"].replace("Z", "+00:00")
-            lives.append((datetime.fromisoformat(over) - begun).total_seconds())
+        for uid, pod in overseer.pods.items():
+            begun = parse_time(pod["status"]["startTime"])
+            assert begun is not None
+            lives.append((overseer.ended[uid] - begun).total_seconds())
     assert len(lives) == 3
     # Each moment is known to about two seconds, by the watch.
     assert opened.notes["podSeconds"] == pytest.approx(sum(lives), abs=2.5 * len(lives))
