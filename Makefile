@@ -36,7 +36,7 @@ demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit a
 	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`,ignore:Parameter `include_sources`' \
 	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
 	@$(BIN)/dyff-dagster status
-	@echo "Open the page with '$(VENV)/bin/dyff-dagster open wdbc-safety-case', or 'make ui' for Dagster's own."
+	@echo "Open one with '$(VENV)/bin/dyff-dagster open wdbc-audit', or 'make ui' for Dagster's own."
 
 ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
 	@trap 'kill 0' EXIT; \
@@ -44,7 +44,7 @@ ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, 
 	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) DYFF_WEBSERVER_URL=http://127.0.0.1:$(UI_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
 
 test: $(VENV)/.installed ## run the tests
-	$(BIN)/python -m pytest --ignore=tests/kubernetes
+	$(BIN)/python -m pytest --ignore=tests/kubernetes $(TESTS)
 
 test-kubernetes: $(VENV)/.installed ## run those that need a cluster, on that of KUBECONFIG (TESTS="-k quota": some of them)
 	$(BIN)/python -m pytest tests/kubernetes $(TESTS)

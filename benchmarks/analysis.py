@@ -3,6 +3,8 @@
 The function is measured twice: one that looks at each row in Python, as most do, and one that leaves the rows
 to Arrow and so does next to nothing itself. What is ours beside the call: a process of its own, the check of
 every row, Parquet files, the count against the evaluation, digests and the commit.
+
+Time is the processor time of all processes together, since other work on the machine would be told by the clock.
 """
 
 from __future__ import annotations
@@ -76,6 +78,12 @@ def in_arrow(arguments, *, answers):
     for batch in answers.to_batches():
         said = pc.struct_field(pc.list_element(batch["responses"], 0), "answer")
         yield pa.record_batch([batch["_index_"], batch["_replication_"], pc.equal(said, "yes")], schema=JUDGED)
+    print("peak", peak())
+
+def peak():
+    # In KiB, of this process: what getrusage says includes what its parent had.
+    with open("/proc/self/status") as file:
+        return next(line.split()[1] for line in file if line.startswith("VmHWM"))
 
 def page(arguments, *, scores, rows, dataset, first, second):
     import matplotlib.pyplot as plt
@@ -110,9 +118,9 @@ def page(arguments, *, scores, rows, dataset, first, second):
 class Bench:
     """Entities, inputs and a module on disk, and analyses of them run for real."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **inputs: Path) -> None:
         self.root = root
-        self.inputs: dict[str, Path] = {}
+        self.inputs = dict(inputs)
         self.modules = {"comparison": Path(shipped.files_directory(root, "dyff-dagster:comparison"))}
         self.modules["scoring"] = root / "scoring"
         self.modules["scoring"].mkdir(parents=True)
@@ -377,9 +385,9 @@ def function_claims(repeats: int) -> list[Claim]:
         for name, what in (("in_python", "in Python, row by row"), ("in_arrow", "in Arrow")):
             entity = function(name)
             contenders = {
-                "called": timed(direct(bench, name, written=False)),
-                "written": timed(direct(bench, name, written=True)),
-                "ours": timed(lambda entity=entity: bench.run(entity)),
+                "called": timed(direct(bench, name, written=False), processors),
+                "written": timed(direct(bench, name, written=True), processors),
+                "ours": timed(lambda entity=entity: bench.run(entity), processors),
             }
             seconds = compare(contenders, repeats=repeats, warm_up=0)
             rate = " against ".join(f"{MANY / seconds.median(one):,.0f}" for one in ("ours", "called"))
@@ -400,13 +408,15 @@ def function_claims(repeats: int) -> list[Claim]:
 
 
 _PEAK = """
-import resource, sys
-from benchmarks.analysis import function, judged
-with judged(int(sys.argv[1])) as bench:
-    commit = bench.run(function("in_arrow"))
-    assert commit.facts.completeness.answered == int(sys.argv[1])
-for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-    print(resource.getrusage(who).ru_maxrss)
+import sys
+from pathlib import Path
+from benchmarks.analysis import Bench, function
+bench = Bench(Path(sys.argv[1]), answers=Path(sys.argv[2]))
+commit = bench.run(function("in_arrow"))
+assert commit.facts.completeness.answered == commit.facts.rows > 0
+sys.path.insert(0, str(bench.modules["scoring"]))
+from benchmarked_scoring import peak
+print(peak(), (bench.root / "store" / "judged" / ".dyff" / "logs.txt").read_text().split()[1])
 """
 
 
@@ -414,8 +424,9 @@ def memory_claims() -> list[Claim]:
     """Peak memory of the step and of the method's process."""
 
     def peaks(number: int) -> list[int]:
-        command = [sys.executable, "-c", _PEAK, str(number)]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        with judged(number) as bench:
+            command = [sys.executable, "-c", _PEAK, str(bench.root / "again"), str(bench.inputs["answers"])]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         return [int(one) // 1024 for one in said]
 
     small, large = peaks(MANY // 10), peaks(MANY)

@@ -157,7 +157,9 @@ def serve_hub(hub: Hub | None = None) -> Iterator[Hub]:
             server.server_close()
 
 
-class _Answering(BaseHTTPRequestHandler):
+class Answering(BaseHTTPRequestHandler):
+    """Answers as a :class:`Hub` says it should, and notes what it was asked."""
+
     protocol_version = "HTTP/1.1"
     hub: Hub
 
@@ -177,7 +179,7 @@ class _Answering(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         if self.path == "/api/agent-harnesses":
             # The client asks in a thread of its own, once: what comes of it must not move the dice.
-            self._send(404, b"", {})
+            self.send(404, b"", {})
             return
         faults = self.hub.faults
         if faults.dropped and faults.draw() < faults.dropped:
@@ -185,17 +187,17 @@ class _Answering(BaseHTTPRequestHandler):
             return
         if faults.too_many and faults.draw() < faults.too_many:
             limit = {"Retry-After": "0", "RateLimit": '"api";r=0;t=0'}
-            self._send(429, b"slow down", limit)
+            self.send(429, b"slow down", limit)
             return
         if faults.unavailable and faults.draw() < faults.unavailable:
-            self._send(503, b"try again", {})
+            self.send(503, b"try again", {})
             return
         try:
-            self._route()
+            self.route()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    def _route(self) -> None:
+    def route(self) -> None:
         raise NotImplementedError
 
     def _cut(self) -> None:
@@ -206,19 +208,17 @@ class _Answering(BaseHTTPRequestHandler):
     def _note(self, status: int, sent: int) -> None:
         self.hub.asked.append(Asked(self.command, self.path, dict(self.headers), status, sent))
 
-    def _json(self, value: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> None:
-        self._send(
-            status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}
-        )
+    def json(self, value: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> None:
+        self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def _error(self, status: int, code: str, message: str, **headers: str) -> None:
-        self._json(
+        self.json(
             {"error": message},
             {"X-Error-Code": code, "X-Error-Message": message, "X-Request-Id": "Root=1-fake", **headers},
             status,
         )
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -230,7 +230,7 @@ class _Answering(BaseHTTPRequestHandler):
             sent = len(body)
         self._note(status, sent)
 
-    def _bytes(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
+    def give(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
         """A file, or the part of it that was asked for; at most as fast and as far as the test says."""
         if name in self.hub.damaged:
             data = bytes([data[0] ^ 1]) + data[1:] if data else data
@@ -240,7 +240,7 @@ class _Answering(BaseHTTPRequestHandler):
         if asked and not self.hub.ignores_ranges and self.headers.get("If-Range") in (None, etag):
             start = int(asked[1])
             if start >= len(data):
-                self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+                self.send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                 return
             status = 206
         end = int(asked[2]) + 1 if status == 206 and asked is not None and asked[2] else len(data)
@@ -276,12 +276,12 @@ class _Answering(BaseHTTPRequestHandler):
 
 
 def _cdn(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Cdn(_Answering):
+    class Cdn(Answering):
         """Where large files lie: whoever has the link may read, and no token belongs here."""
 
-        def _route(self) -> None:
+        def route(self) -> None:
             if self.headers.get("Authorization"):
-                self._send(400, b"a token came to the CDN", {})
+                self.send(400, b"a token came to the CDN", {})
                 return
             url = urllib.parse.urlsplit(self.path)
             digest = url.path.rpartition("/")[2]
@@ -290,17 +290,17 @@ def _cdn(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 for files in repository.commits.values():
                     content = files.get(name)
                     if isinstance(content, Large) and hashlib.sha256(content.data).hexdigest() == digest:
-                        self._bytes(name, content.data, {"ETag": f'"{digest[:32]}"'})
+                        self.give(name, content.data, {"ETag": f'"{digest[:32]}"'})
                         return
-            self._send(404, b"", {})
+            self.send(404, b"", {})
 
     Cdn.hub = hub
     return Cdn
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Answers(_Answering):
-        def _route(self) -> None:
+    class Answers(Answering):
+        def route(self) -> None:
             url = urllib.parse.urlsplit(self.path)
             path = url.path
             query = urllib.parse.parse_qs(url.query)
@@ -364,7 +364,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     "X-Xet-Access-Token": "xet-token",
                     "X-Xet-Token-Expiration": str(access["exp"]),
                 }
-                self._json(access, headers)
+                self.json(access, headers)
             elif what == "tree":
                 entries = [_entry(path, files[path]) for path in sorted(files) if path.startswith(rest)]
                 start = int(query.get("cursor", ["0"])[0])
@@ -372,12 +372,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if start + hub.page < len(entries):
                     again = f"{hub.url}{urllib.parse.urlsplit(self.path).path}?recursive=True&cursor={start + hub.page}"
                     more["Link"] = f'<{again}>; rel="next"'
-                self._json(entries[start : start + hub.page], more)
+                self.json(entries[start : start + hub.page], more)
             elif what == "paths-info":
                 asked = json.loads(self.body)["paths"]
-                self._json([_entry(path, files[path]) for path in asked if path in files])
+                self.json([_entry(path, files[path]) for path in asked if path in files])
             else:
-                self._json(_info(repository, commit, blobs=query.get("blobs") in (["True"], ["true"])))
+                self.json(_info(repository, commit, blobs=query.get("blobs") in (["True"], ["true"])))
 
         def _resolve(self, kind: str, name: str, revision: str, file: str) -> None:
             found = self._found(kind, name, revision, content=True)
@@ -390,7 +390,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             headers = {"X-Repo-Commit": commit}
             if isinstance(content, bytes):
-                self._bytes(file, content, {**headers, "ETag": f'"{git_blob(content)}"'})
+                self.give(file, content, {**headers, "ETag": f'"{git_blob(content)}"'})
                 return
             digest = hashlib.sha256(content.data).hexdigest()
             headers |= {
@@ -404,7 +404,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     "X-Xet-Hash": content.xet,
                     "X-Xet-Refresh-Route": f"{prefix}/xet-read-token/{commit}",
                 }
-            self._send(302, b"Found", headers)
+            self.send(302, b"Found", headers)
 
     Answers.hub = hub
     return Answers

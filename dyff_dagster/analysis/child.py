@@ -91,6 +91,9 @@ def environment(job: Job) -> dict[str, str]:
     if package not in installed:
         # A source tree that is not installed must be found all the same; site-packages must not come first.
         own["PYTHONPATH"] = os.pathsep.join(part for part in (own["PYTHONPATH"], str(package)) if part)
+    if can_confine():
+        # It may not write to the machine's own; elsewhere that one stays, because paths of sockets must be short.
+        own.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(job.scratch / "tmp")))
     env = clean_environment(own)
     cache = _cache(env)
     if cache is not None:
@@ -121,8 +124,6 @@ def variables(job: Job) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
         "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
         "IPYTHONDIR": str(jupyter / "ipython"),
-        # Temporary files go when the analysis has gone.
-        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
     }
 
 

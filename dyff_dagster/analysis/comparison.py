@@ -14,7 +14,7 @@ These arguments are known; a Method declares those that it wants to give.
 ``normalization``  Evaluations: of texts, ``none`` (default), ``whitespace``, ``casefold`` or ``squad``
 ``test``           ``auto`` (default), ``mcnemar``, ``sign``, ``wilcoxon``, ``permutation`` or ``t``
 ``unpaired``       ``refuse`` (default), or ``leave-out``: rows that one side lacks are left out and counted
-``level``          of the intervals, 0.95
+``level``          of the intervals, 0.95; with another one, declare the field ``level: float64`` too
 ``minimum``        Measurements of numbers: the least that one can be, for the worst-case bounds
 ``maximum``        the greatest
 ``seed``           of permutations, 0
@@ -56,7 +56,7 @@ SCORES = pa.schema(
         pa.field("worst_high", pa.float64()),
     ]
 )
-"""Schema of what :func:`compare` yields."""
+"""Schema of what :func:`compare` yields; with intervals of another level than 0.95 there is a field ``level`` too."""
 
 ROWS = pa.schema(
     [
@@ -70,6 +70,8 @@ ROWS = pa.schema(
 """Schema of what :func:`compare_rows` yields."""
 
 GAINED, LOST, SAME = "gained", "lost", "same"
+
+USUAL_LEVEL = 0.95
 
 _BATCH = 65_536
 
@@ -159,13 +161,16 @@ def compare(
         dataset: The data set, where the two are Evaluations.
 
     Yields:
-        One batch of :data:`SCORES`.
+        One batch of :data:`SCORES`, with ``level`` where intervals are not of 95 %.
 
     Raises:
         AnalysisError: Arguments or inputs do not fit, rows do not pair, or data sets differ.
     """
     settings = Settings.read(arguments)
     rows = list(scores_of(pair_inputs(settings, first, second, dataset), settings).items())
+    # Whoever reads an interval takes it for one of 95 %, unless it says otherwise.
+    usual = settings.level == USUAL_LEVEL
+    schema = SCORES if usual else SCORES.append(pa.field("level", pa.float64()))
     yield pa.RecordBatch.from_pylist(
         [
             {
@@ -177,10 +182,11 @@ def compare(
                 "asked": one.asked,
                 "worst_low": one.worst_low,
                 "worst_high": one.worst_high,
+                **({} if usual else {"level": one.level}),
             }
             for name, one in rows
         ],
-        schema=SCORES,
+        schema=schema,
     )
 
 

@@ -167,7 +167,7 @@ def table_block(rows: Any, caption: str) -> str:
 def table_frame(table: str, caption: str, columns: int) -> str:
     """What stands around a table: on a narrow screen a wide one is pushed sideways, by the keyboard too."""
     reached = (
-        f' tabindex="0" role="region" aria-label="{escape(caption or "Table")}"' if columns >= WIDE else ""
+        f' tabindex="0" role="group" aria-label="{escape(caption or "Table")}"' if columns >= WIDE else ""
     )
     return f'<div class="dyff-table"{reached}>{table}</div>'
 

@@ -166,7 +166,7 @@ def _shell(body: str, page: Page, *, code: bool) -> str:
             lead=Markup(lead),  # noqa: S704
             conclusion=Markup(conclusion_card(page.conclusion, page.holds, page.verdict)),  # noqa: S704
             scores=Markup(score_table(page.scores, page.about)),  # noqa: S704
-            body=Markup(sanitize(body, headings=2)),  # noqa: S704
+            body=Markup(sanitize(body, headings=2, scrolled=not code)),  # noqa: S704
             making=Markup("" if page.making is None else page.making.to_html()),  # noqa: S704
             code_style=Markup(_code_style()) if code else "",  # noqa: S704
         )

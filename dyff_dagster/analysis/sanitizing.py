@@ -86,7 +86,7 @@ DEEPEST = 256
 """Elements within each other that a fragment may have. What a parser does for each takes time with its depth."""
 
 
-def sanitize(html: str, headings: int | None = None) -> str:
+def sanitize(html: str, headings: int | None = None, *, scrolled: bool = False) -> str:
     """The fragment without scripts, styles sheets, frames, forms, event handlers and outside resources.
 
     Images stay where they are embedded (``data:``). Links to the web stay links: nothing follows them unless
@@ -95,6 +95,8 @@ def sanitize(html: str, headings: int | None = None) -> str:
     Args:
         html: The fragment.
         headings: Rank of its first headings; the others follow in order, none is left out. None: as they are.
+
+        scrolled: Let the keyboard reach preformatted text, which may be wider than the screen.
 
     Raises:
         AnalysisError: Its elements are nested more than 256 deep.
@@ -119,7 +121,7 @@ def sanitize(html: str, headings: int | None = None) -> str:
                     yield token
 
     class InOrder(Filter):  # type: ignore[misc]
-        """Ranks headings anew, so that who goes from heading to heading finds no gap."""
+        """Ranks headings anew, so that who goes from heading to heading finds no gap; and marks what scrolls."""
 
         def __iter__(self) -> Iterator[Any]:
             open_ranks: list[int] = []
@@ -136,6 +138,8 @@ def sanitize(html: str, headings: int | None = None) -> str:
                         token = {**token, "name": ranks[-1]}
                     elif ranks:
                         token = {**token, "name": ranks.pop()}
+                elif scrolled and name == "pre" and token["type"] == "StartTag":
+                    token = {**token, "data": {**token["data"], (None, "tabindex"): "0"}}
                 yield token
 
     class ShallowParser(BleachHTMLParser):  # type: ignore[misc]

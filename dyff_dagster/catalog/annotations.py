@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dyff_dagster.catalog.cron import describe_bad_cron
 from dyff_dagster.catalog.entries import Entry, Findings
+from dyff_dagster.catalog.ingest import IngestFault, parse_ingest
 from dyff_dagster.catalog.problems import Location, suggestion
 from dyff_dagster.catalog.thresholds import ThresholdError, parse_checks
 from dyff_dagster.schema.annotations import PREFIX, is_reserved
@@ -115,11 +116,6 @@ def _reads(parse: Callable[[str], object]) -> Checker:
         return None
 
     return check
-
-
-def _json_object(value: str) -> str | None:
-    found = _parsed(value)
-    return None if isinstance(found, dict) else 'must be a JSON object, as in \'{"name": "value"}\''
 
 
 def _headers(value: str) -> str | None:
@@ -315,8 +311,11 @@ def check_ingest(entry: Entry, source: object, findings: Findings) -> None:
         if view not in views:
             message = f"the service of '{source.id}' has no outputView '{view}'; {suggestion(view, views)}"
             findings.annotation_error(entry, "ingest", message)
-    elif _json_object(ingest) is not None:
-        findings.annotation_error(entry, "ingest", "must be a JSON object with the archives and steps")
+    else:
+        try:
+            parse_ingest(ingest)
+        except IngestFault as error:
+            findings.annotation_error(entry, "ingest", str(error))
 
 
 def _a(kind: str) -> str:

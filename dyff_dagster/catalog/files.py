@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from dyff_dagster.catalog.entries import Entry, Findings
+from dyff_dagster.catalog.origins import OriginFault, is_url, parse_hub, parse_url, parse_zenodo
 from dyff_dagster.catalog.problems import suggestion
 from dyff_dagster.catalog.reachable import is_directory, is_file, shown
 from dyff_dagster.catalog.shipped import is_shipped, unknown_module
-from dyff_dagster.schema.platform import Artifact, Dataset, DataSource, Method, Model, Module
+from dyff_dagster.schema.platform import (
+    Artifact,
+    Dataset,
+    DataSource,
+    DataSources,
+    Method,
+    Model,
+    Module,
+)
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
 MAX_FOUND = 10_000
@@ -86,7 +95,13 @@ def check_files(entry: Entry, findings: Findings) -> None:
             message = _wrong_file(entry.files(), artifact.path, must_exist=not made)
             if message is not None:
                 findings.error(entry, location, message)
-    elif isinstance(entity, DataSource) and entity.sourceKind == "upload":
+    elif isinstance(entity, DataSource) and (
+        entity.sourceKind != DataSources.upload or is_url(entity.source)
+    ):
+        message = _wrong_origin(entity)
+        if message is not None:
+            findings.error(entry, ("source",), message)
+    elif isinstance(entity, DataSource):
         message = _wrong_file(entry.files(), entity.source or ".", must_exist=True, directory=True)
         if message is not None:
             findings.error(entry, ("source",), message)
@@ -96,6 +111,23 @@ def check_files(entry: Entry, findings: Findings) -> None:
             resolve_inside(entry.directory, entity.artifact.huggingFaceCache.snapshot_path())
         except PathOutside as error:
             findings.error(entry, ("artifact", "huggingFaceCache"), str(error))
+
+
+def _wrong_origin(entity: DataSource) -> str | None:
+    """What is wrong with how a source that lies elsewhere is written; nobody is asked whether it is there."""
+    parsers: dict[str, Callable[[str], object]] = {
+        DataSources.huggingface: parse_hub,
+        DataSources.zenodo: parse_zenodo,
+        DataSources.upload: parse_url,
+    }
+    parse = parsers.get(entity.sourceKind)
+    if parse is None:
+        return None  # which kinds there are is said where the kind stands
+    try:
+        parse(entity.source or "")
+    except OriginFault as error:
+        return str(error)
+    return None
 
 
 def _wrong_file(root: Path, path: str, *, must_exist: bool, directory: bool = False) -> str | None:

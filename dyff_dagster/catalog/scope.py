@@ -121,7 +121,8 @@ def _check_inputs(
     if service is not None and services and service not in services and not told:
         others = " and ".join(f"'{one}'" for one in services)
         message = f"is '{service}', and the inputs are made of answers of {others}; write {services[0]}"
-        findings.error(entry, ("scope", "inferenceService"), message)
+        # As above: a person can mend it, and what other tools wrote is taken as the platform takes it.
+        (findings.error if _is_short(entry) else findings.warn)(entry, ("scope", "inferenceService"), message)
         return
     named = analysis.scope.evaluation
     if named is None:

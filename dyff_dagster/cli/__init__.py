@@ -10,6 +10,7 @@ from dyff_dagster.cli.errors import Commands
 from dyff_dagster.cli.exchange import export, import_entities
 from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
+from dyff_dagster.cli.plan import plan
 from dyff_dagster.cli.results import open_page, serve_pages, status
 from dyff_dagster.cli.sessions import sessions, terminate
 from dyff_dagster.cli.validate import validate
@@ -32,6 +33,7 @@ for verb in (
     new,
     schema,
     import_data,
+    plan,
     status,
     open_page,
     serve_pages,

@@ -8,7 +8,7 @@ import click
 
 
 @click.command("import-data", short_help="Turn your own rows into a Dataset.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source")
 @click.option("--id", "entity_id", help="Id of the data set; default: the file's name.")
 @click.option("--name", help="A name for people; default: the file's name.")
 @click.option("--account", required=True, help="The account that owns the data set.")
@@ -25,7 +25,7 @@ import click
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier import of the same id.")
 def import_data(
-    file: Path,
+    source: str,
     entity_id: str | None,
     name: str | None,
     account: str,
@@ -33,11 +33,15 @@ def import_data(
     out: Path,
     overwrite: bool,
 ) -> None:
-    """Turn your own rows (CSV, JSON Lines or Parquet) into a Dataset: Parquet, and a manifest beside it."""
+    """Turn your own rows (CSV, JSON Lines or Parquet) into a Dataset: Parquet, and a manifest beside it.
+
+    SOURCE is a file, a directory or an archive of files of one kind, a URL, hf:ORG/NAME@REVISION/PATTERN for files of a
+    data set on the Hugging Face Hub, or zenodo:DOI/files/PATTERN for files of a record of Zenodo.
+    """
     from dyff_dagster.sources import import_data as run
 
     imported = run(
-        file,
+        source,
         id=entity_id,
         account=account,
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,8 +67,12 @@ class Dependencies:
     _seen: dict[str, Commit | None] = field(default_factory=dict, repr=False, kw_only=True)
     _case: list[audits.Case] = field(default_factory=list, init=False, repr=False)
 
-    def inputs(self) -> Inputs:
+    def inputs(self, recorded: Mapping[str, str] | None = None) -> Inputs:
         """Everything that may change the result, by digest.
+
+        Args:
+            recorded: What the last version was made from besides what is upstream, by name: a branch, a DOI or a URL is
+                taken for what it stood for then, and nobody is asked.
 
         Raises:
             UnsatisfiedDependency: Something upstream was never committed.
@@ -88,7 +93,7 @@ class Dependencies:
                 )
         extras: dict[str, str] = {}
         if isinstance(self.entity, Dataset | DataSource | Model | Module):
-            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id)))
+            extras.update(sources.fingerprint(self.entity, self.catalog.files(self.entity.id), recorded))
         if isinstance(self.entity, Dataset) and (evaluation := self.made_from(self.entity)) is not None:
             extras.update(sources.answers_fingerprint(self.entity, evaluation))
             if self.reads_questions(self.entity, evaluation):
@@ -164,7 +169,10 @@ class Dependencies:
             freshness = Freshness(
                 self.catalog,
                 self._pinned,
-                lambda entity_id: replace(self, entity=self.catalog.get(entity_id)).inputs(),
+                # Whether a branch has moved is looked at when what it names is computed, not by all that follow.
+                lambda entity_id: replace(self, entity=self.catalog.get(entity_id)).inputs(
+                    self._recorded(entity_id)
+                ),
             )
             self._case.append(audits.examine(self.catalog, self.store, audit, self._pinned, freshness.fault))
         return self._case[0]
@@ -186,6 +194,11 @@ class Dependencies:
                 "page": analysis.PAGE_FORMAT,
             },
         )
+
+    def _recorded(self, entity_id: str) -> Mapping[str, str]:
+        commit = self._pinned(entity_id)
+        extras: Mapping[str, str] = {} if commit is None else commit.inputs["extras"]
+        return extras
 
     def made_from(self, entity: Dataset) -> Evaluation | None:
         """The Evaluation that a data set is made from, if it is made from one."""

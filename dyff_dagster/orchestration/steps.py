@@ -101,7 +101,7 @@ class Step(Dependencies):
                 current is not None
                 and not force
                 and current.input_digest == inputs.digest
-                and self._may_be_taken_over(current)
+                and self.may_be_taken_over(current)
                 and self.store.intact(current)
             ):
                 self.store.repair(current)
@@ -124,7 +124,7 @@ class Step(Dependencies):
                 commit=f"{commit.entity_id}/{commit.sequence}",
             )
 
-    def _may_be_taken_over(self, current: Commit) -> bool:
+    def may_be_taken_over(self, current: Commit) -> bool:
         """Whether a commit of the same inputs may stand for a new one.
 
         A session may have ended since it was started, so it is looked at each time. An evaluation that was
@@ -134,7 +134,7 @@ class Step(Dependencies):
             return False
         count = current.facts.completeness
         if isinstance(self.entity, Evaluation) and count is not None:
-            return count.missing <= self._options(self.entity).allowed_failures(count.expected)
+            return count.missing <= self.options(self.entity).allowed_failures(count.expected)
         return True
 
     def _compute(self, inputs: Inputs, force: bool) -> Commit:
@@ -267,7 +267,7 @@ class Step(Dependencies):
             service_digest=inputs.extras["service"],
             session=session,
             withheld=self.withheld(entity),
-            options=self._options(entity),
+            options=self.options(entity),
             progress=self.progress,
             run_id=self.run_id,
             fresh=force,
@@ -313,7 +313,7 @@ class Step(Dependencies):
         inner = path.relative_to(version).as_posix()
         return ModelFiles(version, "" if inner == "." else inner)
 
-    def _options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
+    def options(self, entity: Evaluation) -> evaluation.EvaluationOptions:
         """What the author says about how the evaluation is run, and what counts as an answer."""
         said = {name: self.catalog.annotation(entity.id, name) for name in _OF_EVALUATION}
         service = self.service_of(entity).id

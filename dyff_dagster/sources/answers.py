@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
-import pyarrow.parquet as pq
 
 from dyff_dagster.catalog.derived import (
     REPLICATION,
@@ -31,16 +30,14 @@ from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.parquet import conform, open_dataset
 from dyff_dagster.schema.platform import Dataset, DataView, Evaluation
-from dyff_dagster.sources.dataset import ROW_GROUP, facts_of, stored_form
+from dyff_dagster.sources.dataset import facts_of, stored_form
 from dyff_dagster.sources.errors import IngestError
 from dyff_dagster.sources.readers import INDEX
+from dyff_dagster.sources.row_groups import write_rows
 from dyff_dagster.sources.views import BATCH, ViewError, apply, as_json, pipeline_of, rows_to_batch
 from dyff_dagster.store import Commit, Inputs, Progress, Store, no_progress
 
 Row = dict[str, Any]
-
-_GROUP_BYTES = 32 * 1024 * 1024
-"""Bytes of a row group, where rows are long."""
 
 
 def answers_fingerprint(entity: Dataset, evaluation: Evaluation) -> dict[str, str]:
@@ -100,27 +97,14 @@ def fetch_answers(
     with store.draft(entity.id) as draft:
         target = draft.path / (entity.artifacts[0].path if entity.artifacts else "data.parquet")
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(made.batches(open_dataset(answers), progress), stored_form(entity), target)
+        schema = stored_form(entity)
+        batches = (conform(batch, schema) for batch in made.batches(open_dataset(answers), progress))
+        write_rows(batches, schema, target)
         data_version, facts = facts_of(entity, draft.path, progress)
         facts.notes.update({"answers": made.answers, "view": None if view is None else view.id})
         return draft.commit(
             entity=entity, data_version=data_version, inputs=inputs, facts=facts, run_id=run_id
         )
-
-
-def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path) -> None:
-    """Write one Parquet file, in row groups of a size that reads well."""
-    waiting: list[pa.RecordBatch] = []
-    rows = size = 0
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in batches:
-            waiting.append(conform(batch, schema))
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-            if rows >= ROW_GROUP or size >= _GROUP_BYTES:
-                writer.write_table(pa.Table.from_batches(waiting, schema))
-                waiting, rows, size = [], 0, 0
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting, schema))
 
 
 @dataclass

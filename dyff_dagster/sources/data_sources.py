@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dyff_dagster.catalog.origins import (
+    HubOrigin,
+    OriginFault,
+    ZenodoOrigin,
+    is_url,
+    parse_hub,
+    parse_url,
+    parse_zenodo,
+)
 from dyff_dagster.schema.platform import DataSource, DataSources
 from dyff_dagster.sources import hub, web, zenodo
 from dyff_dagster.sources.errors import SourceError
@@ -19,26 +27,12 @@ from dyff_dagster.sources.hub_cache import cache_of, fetch_files, snapshot
 from dyff_dagster.store import Draft, FileDigest, Inputs, Progress, Store
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
+T = TypeVar("T")
+
 COMMIT = "commit"
 RECORD = "record"
 CONTENT = "content"
 """Names among a version's inputs of what its files are of: a commit, a record's files, a URL's content."""
-
-_HUB = re.compile(
-    r"(?:hf://)?(?:datasets/)?"
-    r"(?P<name>[^/@\s]+(?:/[^/@\s]+)?)"
-    r"(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?"
-    r"(?:/(?P<pattern>.+))?"
-)
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """What a DataSource's ``source`` says of the Hub."""
-
-    repository: Repository
-    revision: str
-    pattern: str | None
 
 
 @dataclass
@@ -51,23 +45,21 @@ class TakenData:
 
 def is_remote(entity: DataSource) -> bool:
     """Whether a DataSource's files come from elsewhere."""
-    return entity.sourceKind != DataSources.upload or web.is_url(entity.source)
+    return entity.sourceKind != DataSources.upload or is_url(entity.source)
 
 
-def parse_hub_source(owner: str, source: str) -> HubSource:
-    """Read ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``ORG/NAME@REVISION/PATTERN``, as paths on the Hub are written.
+def _repository(entity: DataSource) -> tuple[Repository, HubOrigin]:
+    origin = _read(entity, parse_hub)
+    return Repository(origin.name, "dataset", entity.id), origin
 
-    Raises:
-        SourceError: It is none of these.
-    """
-    match = _HUB.fullmatch(source.strip())
-    if match is None:
-        raise SourceError(
-            f"{owner}: its source is no data set on the Hub: write ORG/NAME@REVISION, with /PATTERN behind it "
-            "where only some files are meant"
-        )
-    revision = (match["revision"] or "main").replace("%2F", "/")
-    return HubSource(Repository(match["name"], "dataset", owner), revision, match["pattern"])
+
+def _read(entity: DataSource, parse: Callable[[str], T]) -> T:
+    if not entity.source:
+        raise SourceError(f"{entity.id}: it names no source: say where its files are")
+    try:
+        return parse(entity.source)
+    except OriginFault as error:
+        raise SourceError(f"{entity.id}: its source {error}") from None
 
 
 def source_inputs(entity: DataSource, recorded: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -80,18 +72,17 @@ def source_inputs(entity: DataSource, recorded: Mapping[str, str] | None = None)
     Raises:
         SourceError: It does not exist, or cannot be read.
     """
-    source = _source(entity)
     if entity.sourceKind == DataSources.huggingface:
-        wanted = parse_hub_source(entity.id, source)
+        repository, wanted = _repository(entity)
         if recorded is not None and COMMIT in recorded and not hub.is_commit(wanted.revision):
             return {COMMIT: recorded[COMMIT]}
-        return {COMMIT: hub.commit_of(wanted.repository, wanted.revision)}
+        return {COMMIT: hub.commit_of(repository, wanted.revision)}
     if entity.sourceKind == DataSources.zenodo:
         if recorded is not None and RECORD in recorded:
             return {RECORD: recorded[RECORD]}
-        record = zenodo.record_of(entity.id, zenodo.parse_source(entity.id, source))
+        record = zenodo.record_of(entity.id, _read(entity, parse_zenodo))
         return {RECORD: f"{record.number}:{record.digest}"}
-    page = web.parse_url(entity.id, source)
+    page = _read(entity, parse_url)
     if page.checksum is not None and page.checksum[0] == "sha256":
         return {CONTENT: page.checksum[1]}
     if recorded is not None and CONTENT in recorded:
@@ -123,21 +114,21 @@ def downloads_of(store: Store) -> Path:
 def _from_the_hub(
     entity: DataSource, store: Store, draft: Draft, inputs: Inputs, progress: Progress
 ) -> TakenData:
-    wanted = parse_hub_source(entity.id, _source(entity))
-    commit = inputs.extras.get(COMMIT) or hub.commit_of(wanted.repository, wanted.revision)
+    repository, wanted = _repository(entity)
+    commit = inputs.extras.get(COMMIT) or hub.commit_of(repository, wanted.revision)
     allow = [wanted.pattern or "*.parquet"]
     try:
-        files = hub.files_of(wanted.repository, commit, allow, None)
+        files = hub.files_of(repository, commit, allow, None)
     except hub.NoFiles as error:
         raise SourceError(
-            f"{entity.id}: none of the {error.listed} files of {wanted.repository} at {wanted.revision} is {allow[0]}: "
+            f"{entity.id}: none of the {error.listed} files of {repository} at {wanted.revision} is {allow[0]}: "
             "name files as ORG/NAME@REVISION/PATTERN, or the revision refs/convert/parquet where the Hub made Parquet "
             "of them"
         ) from None
     cache = cache_of(store)
-    fetched = fetch_files(wanted.repository, commit, files, cache, progress)
-    snapshot(wanted.repository, commit, allow, None, cache)
-    taken = TakenData(notes={"repository": wanted.repository.name, "revision": commit})
+    fetched = fetch_files(repository, commit, files, cache, progress)
+    snapshot(repository, commit, allow, None, cache)
+    taken = TakenData(notes={"repository": repository.name, "revision": commit})
     if wanted.revision != commit:
         taken.notes["requestedRevision"] = wanted.revision
     for item in fetched:
@@ -148,9 +139,9 @@ def _from_the_hub(
 def _from_zenodo(
     entity: DataSource, store: Store, draft: Draft, inputs: Inputs, progress: Progress
 ) -> TakenData:
-    wanted = zenodo.parse_source(entity.id, _source(entity))
+    wanted = _read(entity, parse_zenodo)
     number, _, digest = inputs.extras.get(RECORD, "").partition(":")
-    record = zenodo.record_of(entity.id, zenodo.ZenodoSource(number or wanted.record, wanted.pattern))
+    record = zenodo.record_of(entity.id, ZenodoOrigin(number or wanted.record, wanted.pattern))
     if digest and record.digest != digest:
         raise SourceError(
             f"{entity.id}: record {record.number} of Zenodo changed while it was read: run it again"
@@ -174,7 +165,7 @@ def _from_zenodo(
 
 
 def _from_the_web(entity: DataSource, store: Store, draft: Draft, progress: Progress) -> TakenData:
-    page = web.parse_url(entity.id, _source(entity))
+    page = _read(entity, parse_url)
     stands = web.stands_for(entity.id, page)
     path, digest = web.fetch_url(
         entity.id,
@@ -205,9 +196,3 @@ def _place(
     except OSError:
         shutil.copyfile(path, target)
     taken.digests[name] = digest
-
-
-def _source(entity: DataSource) -> str:
-    if not entity.source:
-        raise SourceError(f"{entity.id}: it names no source: say where its files are")
-    return entity.source

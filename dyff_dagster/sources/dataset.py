@@ -6,39 +6,30 @@ never shows what stands there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from dyff_dagster.catalog.ingest import KINDS, Ingest, kind_of
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.platform import Dataset
+from dyff_dagster.sources.archives import unpack
 from dyff_dagster.sources.errors import IngestError
-from dyff_dagster.sources.json_lines import JsonLinesFault, json_lines_rows
-from dyff_dagster.sources.readers import INDEX, csv_as_text
+from dyff_dagster.sources.raw_files import MISFITS, RawFile, read_files
+from dyff_dagster.sources.readers import INDEX
+from dyff_dagster.sources.row_groups import write_rows
+from dyff_dagster.sources.steps import Extraction
 from dyff_dagster.sources.stored_types import NotStorable, stored_schema
 from dyff_dagster.sources.times import holds_times, read_times, times_of
 from dyff_dagster.store import Facts, Progress, columns_of
 
-ROW_GROUP = 65_536
-"""Rows of a row group: large enough to compress, small enough to stream."""
-
-_LINES = 8_192
-"""Lines of JSON that are parsed at a time."""
-
-_MISFITS = (
-    pa.ArrowInvalid,
-    pa.ArrowTypeError,
-    pa.ArrowNotImplementedError,
-    OverflowError,
-    UnicodeEncodeError,
-)
-"""What pyarrow raises for a value that is none of a type; the last is half of a surrogate pair."""
+_TABLES = ("csv", "json", "jsonl", "parquet")
 
 
 def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple[str, Facts]:
@@ -72,35 +63,138 @@ def store_dataset(entity: Dataset, directory: Path, progress: Progress) -> tuple
     return facts_of(entity, directory, progress)
 
 
-def ingest_file(entity: Dataset, source: Path, directory: Path, progress: Progress) -> tuple[str, Facts]:
-    """Turn one CSV, JSON Lines or Parquet file into the data set's Parquet.
+def ingest_files(
+    entity: Dataset,
+    files: Mapping[str, Path],
+    ingest: Ingest,
+    directory: Path,
+    scratch: Path,
+    progress: Progress,
+) -> tuple[str, Facts]:
+    """Turn raw files into the data set's Parquet.
 
-    Fields that the schema does not name are left out; ``_index_`` is taken from the file where it has one,
-    else rows are numbered from 0.
+    Fields that the schema does not name are left out; ``_index_`` is taken from the rows where they have one, else they
+    are numbered from 0.
 
     Args:
         entity: The data set; the one artifact that it lists names the file to write.
-        source: The raw file.
+        files: The raw files by name, archives among them.
+        ingest: Which are archives, and which steps make rows of the files.
         directory: Where to write.
+        scratch: An empty directory for what is unpacked.
         progress: Told the rows that were read.
 
     Returns:
         The content digest, and what there is to say about the data set.
 
     Raises:
-        IngestError: A field is missing, or a value does not fit its type; the first such row is named.
+        IngestError: An archive is damaged, a field is missing, or a value does not fit its type; the first such row is
+            named.
     """
+    if ingest.archives:
+        unpacked = scratch / "unpacked"
+        unpacked.mkdir()
+        files = unpack(
+            entity.id, files, ingest.archives, unpacked, max_bytes=ingest.max_bytes, progress=progress
+        )
     schema = stored_form(entity)
     target = directory / (entity.artifacts[0].path if entity.artifacts else "data.parquet")
     target.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
+    batches = _extracted if ingest.steps else _loaded
     # The declared types are put on the raw values here, not in the reader, so that an error can name the row.
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in _read_raw(entity, source, schema):
-            writer.write_batch(_conform(entity, source.name, batch, schema, done), row_group_size=ROW_GROUP)
-            done += batch.num_rows
-            progress("reading rows", done, None)
+    write_rows(_told(batches(entity, files, ingest, schema, scratch), progress), schema, target)
     return facts_of(entity, directory, progress)
+
+
+def _told(batches: Iterable[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += batch.num_rows
+        progress("reading rows", done, None)
+
+
+def _loaded(
+    entity: Dataset, files: Mapping[str, Path], ingest: Ingest, schema: pa.Schema, scratch: Path
+) -> Iterator[pa.RecordBatch]:
+    """The rows of all files, which must be of one kind."""
+    kinds = {name: kind for name in files if (kind := kind_of(name)) is not None}
+    # What lies beside data, as a README or a picture, is no data.
+    main = {name: kind for name, kind in kinds.items() if kind in _TABLES}
+    main = main or {name: kind for name, kind in kinds.items() if kind == "image"} or kinds
+    if not main:
+        name = min(files, default="")
+        suffixes = ", ".join(suffix for suffixes in KINDS.values() for suffix in suffixes)
+        raise IngestError(
+            f"{entity.id}: {name or 'its data source'} cannot be read: a raw file must end in one of {suffixes}, "
+            "be named as an archive in dyff-dagster/ingest, or be loaded as something by a step there"
+        )
+    if len(set(main.values())) > 1:
+        raise IngestError(
+            f"{entity.id}: its data source holds files of {len(set(main.values()))} kinds "
+            f"({', '.join(sorted(main)[:5])}): say in dyff-dagster/ingest which to load"
+        )
+    kind = next(iter(main.values()))
+    types = {column.name: column.type for column in schema}
+    found = [RawFile(name, files[name], {}) for name in sorted(main)]
+    yield from _conformed(
+        entity, read_files(kind, found, types, _named(entity)), schema, lenient=kind in ("json", "jsonl")
+    )
+
+
+def _extracted(
+    entity: Dataset, files: Mapping[str, Path], ingest: Ingest, schema: pa.Schema, scratch: Path
+) -> Iterator[pa.RecordBatch]:
+    """The rows that the steps make of the files."""
+    types = {column.name: column.type for column in schema if column.name != INDEX}
+    extraction = Extraction(entity.id, files, ingest.steps, scratch)
+    rows = ((None, 0, batch) for batch in extraction.batches(types))
+    yield from _conformed(entity, rows, schema, lenient=extraction.lacks_nothing)
+
+
+def _conformed(
+    entity: Dataset,
+    batches: Iterable[tuple[RawFile | None, int, pa.RecordBatch]],
+    schema: pa.Schema,
+    *,
+    lenient: bool,
+) -> Iterator[pa.RecordBatch]:
+    done = 0
+    numbered: bool | None = None
+    for file, offset, batch in batches:
+        has_index = INDEX in batch.schema.names
+        if numbered not in (None, has_index):
+            raise IngestError(
+                f"{entity.id}: some of its files have {INDEX} and others have not: give it to all of them or to none"
+            )
+        numbered = has_index
+        place = _Place(file.name if file is not None else "", done if file is None else offset)
+        yield _conform(entity, place, batch, schema, done, lenient)
+        done += batch.num_rows
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where rows come from: the file, or none where steps have made them, and how many rows came before."""
+
+    file: str
+    offset: int
+
+    def row(self, row: int, batch: pa.RecordBatch) -> str:
+        text = f"row {self.offset + row}" + (f" of {self.file}" if self.file else "")
+        if INDEX not in batch.schema.names:
+            return text
+        return f"{text} ({INDEX} {batch.column(INDEX)[row].as_py()})"
+
+
+def _named(entity: Dataset) -> type[IngestError]:
+    class Named(IngestError):
+        """Begins with the data set's id."""
+
+        def __init__(self, message: str) -> None:
+            super().__init__(f"{entity.id}: {message}")
+
+    return Named
 
 
 def stored_form(entity: Dataset) -> pa.Schema:
@@ -123,35 +217,43 @@ def facts_of(entity: Dataset, directory: Path, progress: Progress) -> tuple[str,
         IngestError: There are none, or ``_index_`` is null or stands twice.
     """
     dataset = open_dataset(directory)
-    seen: set[int] = set()
-    rows = 0
-    for batch in dataset.to_batches(columns=[INDEX]):
-        column = batch.column(0)
-        if column.null_count:
-            raise IngestError(f"{entity.id}: a row has no {INDEX}: every row needs one")
-        before = len(seen)
-        values = column.to_pylist()
-        seen.update(values)
-        if len(seen) != before + len(values):
-            double = _first_double(dataset)
-            raise IngestError(
-                f"{entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own"
-            )
-        rows += len(values)
-        progress("checking rows", rows, None)
+    rows = _count(entity, dataset, progress)
     if rows == 0:
         raise IngestError(f"{entity.id}: the data set has no rows: there would be nothing to evaluate")
     return digest_dataset(dataset), Facts(rows=rows, columns=columns_of(dataset.schema))
 
 
-def _first_double(dataset: pyarrow.dataset.Dataset) -> int | None:
-    seen: set[int] = set()
-    for batch in dataset.to_batches(columns=[INDEX]):
-        for value in batch.column(0).to_pylist():
-            if value in seen:
-                return int(value)
-            seen.add(value)
-    return None
+def _count(entity: Dataset, dataset: pyarrow.dataset.Dataset, progress: Progress) -> int:
+    """How many rows there are, each with a number of its own.
+
+    Numbers that only rise are unique; others are counted, at 8 bytes a row.
+    """
+    chunks: list[pa.Array] = []
+    rows = 0
+    last: int | None = None
+    rising = True
+    for batch in dataset.to_batches(columns=[INDEX], batch_readahead=2, fragment_readahead=1):
+        column = batch.column(0)
+        if column.null_count:
+            raise IngestError(f"{entity.id}: a row has no {INDEX}: every row needs one")
+        if not len(column):
+            continue
+        if rising:
+            follows = last is None or column[0].as_py() > last
+            rising = follows and pc.all(pc.greater(column[1:], column[:-1])).as_py() is not False
+            last = column[-1].as_py()
+        chunks.append(column)
+        rows += len(column)
+        progress("checking rows", rows, None)
+    if not rising:
+        counts = pc.value_counts(pa.chunked_array(chunks))
+        doubles = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(doubles):
+            double = doubles.field("values")[0].as_py()
+            raise IngestError(
+                f"{entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own"
+            )
+    return rows
 
 
 def _compare_schemas(entity: Dataset, path: str, declared: pa.Schema, found: pa.Schema) -> None:
@@ -175,120 +277,46 @@ def _compare_schemas(entity: Dataset, path: str, declared: pa.Schema, found: pa.
         )
 
 
-def _read_raw(entity: Dataset, source: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    suffix = source.suffix.lower()
-    try:
-        if suffix == ".csv":
-            yield from csv_as_text(source, IngestError)
-        elif suffix in (".jsonl", ".ndjson"):
-            yield from _read_json_lines(entity, source, schema)
-        elif suffix == ".parquet":
-            yield from pq.ParquetFile(source).iter_batches(batch_size=ROW_GROUP)
-        else:
-            raise IngestError(
-                f"{entity.id}: {source.name} has the suffix {suffix or '(none)'}: "
-                "a raw file must end in .csv, .jsonl, .ndjson or .parquet"
-            )
-    except (pa.ArrowInvalid, JsonLinesFault) as error:
-        what = str(error) if isinstance(error, JsonLinesFault) else f"{source.name} cannot be read as Parquet"
-        raise IngestError(f"{entity.id}: {what}: mend the file") from error
-
-
-def _read_json_lines(entity: Dataset, source: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    types = {column.name: column.type for column in schema}
-    rows: list[dict[str, Any]] = []
-    number = 0
-    numbered: bool | None = None
-    for number, row in json_lines_rows(source):
-        # Said once for the whole file: rows numbered by their place among others with numbers of their own
-        # would be rows of another identity.
-        if numbered is None:
-            numbered = INDEX in row
-        elif numbered != (INDEX in row):
-            what = "no" if numbered else "an"
-            raise IngestError(
-                f"{entity.id}: {source.name}:{number} has {what} {INDEX}, unlike the lines before: "
-                "give it to every line or to none"
-            )
-        rows.append({name: row[name] for name in types if name in row})
-        if len(rows) == _LINES:
-            yield _to_batch(entity, source, rows, types, number)
-            rows = []
-    if rows:
-        yield _to_batch(entity, source, rows, types, number)
-
-
-def _to_batch(
-    entity: Dataset, source: Path, rows: list[dict[str, Any]], types: dict[str, pa.DataType], last: int
-) -> pa.RecordBatch:
-    names = [name for name in types if any(name in row for row in rows)]
-    arrays = []
-    for name in names:
-        values = [row.get(name) for row in rows]
-        try:
-            arrays.append(_array(values, types[name]))
-        except _MISFITS as error:
-            wrong = next(i for i, value in enumerate(values) if not _fits(value, types[name]))
-            raise IngestError(
-                f"{entity.id}: field {name} about line {last - len(rows) + wrong + 1} of {source.name} does not fit "
-                f"{types[name]}: correct the value or the schema"
-            ) from error
-    return pa.RecordBatch.from_arrays(arrays, names=names)
-
-
-def _fits(value: object, data_type: pa.DataType) -> bool:
-    try:
-        _array([value], data_type)
-    except _MISFITS:
-        return False
-    return True
-
-
-def _array(values: list[Any], data_type: pa.DataType) -> pa.Array:
-    if holds_times(data_type):
-        values = [read_times(value, data_type) for value in values]
-    return pa.array(values, type=data_type)
-
-
 def _conform(
-    entity: Dataset, source: str, batch: pa.RecordBatch, schema: pa.Schema, offset: int
+    entity: Dataset, place: _Place, batch: pa.RecordBatch, schema: pa.Schema, start: int, lenient: bool
 ) -> pa.RecordBatch:
     """The batch with the declared fields in the declared types.
 
     Args:
         entity: For errors.
-        source: Name of the raw file, for errors.
+        place: Where the rows come from, for errors.
         batch: Rows as they were read.
         schema: What the manifest declares.
-        offset: Number of rows before this batch.
+        start: Number of all rows before this batch.
+        lenient: Whether a field that is not there is null in every row.
     """
     arrays: list[pa.Array] = []
     for column in schema:
         position = batch.schema.get_field_index(column.name)
         if position < 0:
             if column.name == INDEX:
-                arrays.append(pa.array(range(offset, offset + batch.num_rows), type=pa.int64()))
+                arrays.append(pa.array(range(start, start + batch.num_rows), type=pa.int64()))
                 continue
-            if column.nullable and source.endswith((".jsonl", ".ndjson")):
+            if column.nullable and lenient:
                 arrays.append(pa.nulls(batch.num_rows, column.type))
                 continue
             raise IngestError(
-                f"{entity.id}: {source} has no field {column.name}, which the schema declares: "
-                f"it has {', '.join(batch.schema.names)}"
+                f"{entity.id}: {place.file or 'what the steps make'} has no field {column.name}, which the schema "
+                f"declares: it has {', '.join(batch.schema.names)}"
             )
         array = batch.column(position)
         try:
             array = _cast(array, column.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except MISFITS as error:
             row = next((i for i in range(len(array)) if not _casts(array, i, column.type)), 0)
             raise IngestError(
-                f"{entity.id}: field {column.name} in row {offset + row} of {source} does not fit {column.type}: "
+                f"{entity.id}: field {column.name} in {place.row(row, batch)} does not fit {column.type}: "
                 "correct the value or the schema"
             ) from error
         if array.null_count and not column.nullable:
             row = pc.index(array.is_null(), True).as_py()
             raise IngestError(
-                f"{entity.id}: field {column.name} in row {offset + row} of {source} is empty, "
+                f"{entity.id}: field {column.name} in {place.row(row, batch)} is empty, "
                 "and the schema says that it never is: fill it, or take the ! off its type"
             )
         arrays.append(array)
@@ -298,7 +326,7 @@ def _conform(
 def _casts(array: pa.Array, row: int, data_type: pa.DataType) -> bool:
     try:
         _cast(array.slice(row, 1), data_type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except MISFITS:
         return False
     return True
 
@@ -306,4 +334,6 @@ def _casts(array: pa.Array, row: int, data_type: pa.DataType) -> bool:
 def _cast(array: pa.Array, data_type: pa.DataType) -> pa.Array:
     if pa.types.is_string(array.type) and pa.types.is_time(data_type):
         return times_of(array, data_type)
+    if array.type != data_type and holds_times(data_type) and pa.types.is_nested(data_type):
+        return pa.array([read_times(value, data_type) for value in array.to_pylist()], data_type)
     return array.cast(data_type)

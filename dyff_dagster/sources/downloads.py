@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -349,15 +350,14 @@ class _NoBar:
 
 
 class _WithoutQueries(logging.Filter):
-    """Cuts what stands behind ``?`` off URLs that ``huggingface_hub`` logs: with it anybody may read the file."""
+    """Cuts what stands behind ``?`` off URLs that the client logs: whoever has it may read the file."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                argument.partition("?")[0] if isinstance(argument, str) and "://" in argument else argument
-                for argument in record.args
-            )
+        if "?" in (text := record.getMessage()):
+            record.msg, record.args = _QUERY.sub("", text), ()
         return True
 
 
-logging.getLogger("huggingface_hub.file_download").addFilter(_WithoutQueries())
+_QUERY = re.compile(r"(?<=\w)\?[^\s'\"]*")
+for _name in ("huggingface_hub.file_download", "huggingface_hub.utils._http", "httpx", "httpx2"):
+    logging.getLogger(_name).addFilter(_WithoutQueries())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dyff_dagster.catalog.ingest import Ingest, IngestFault, parse_ingest
+from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.platform import (
     Artifact,
     Dataset,
@@ -17,8 +18,8 @@ from dyff_dagster.schema.platform import (
     Module,
 )
 from dyff_dagster.sources import data_sources, models
-from dyff_dagster.sources.dataset import ingest_file, store_dataset
-from dyff_dagster.sources.errors import SourceError
+from dyff_dagster.sources.dataset import ingest_files, store_dataset
+from dyff_dagster.sources.errors import IngestError, SourceError
 from dyff_dagster.store import Commit, Draft, Facts, FileDigest, Inputs, Progress, Store, no_progress
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
 from dyff_dagster.store.paths import PathOutside, resolve_inside
@@ -83,7 +84,10 @@ def fetch(
     with store.draft(entity.id) as draft:
         if isinstance(entity, Dataset):
             if source is not None:
-                data_version, facts = ingest_file(entity, _only_file(entity, source), draft.path, progress)
+                with store.draft(entity.id) as scratch:
+                    data_version, facts = ingest_files(
+                        entity, _raw_files(source), _ingest(entity), draft.path, scratch.path, progress
+                    )
             else:
                 _copy(_local_files(entity, files), draft, progress)
                 data_version, facts = store_dataset(entity, draft.path, progress)
@@ -125,7 +129,7 @@ def _digests(draft: Draft, known: Mapping[str, FileDigest]) -> dict[str, FileDig
 def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
     """Relative name → path of every local file that the entity is made of."""
     if isinstance(entity, Dataset):
-        if _annotation(entity, "from") is not None:
+        if annotation(entity, "from") is not None:
             return {}
         return _artifacts(entity, entity.artifacts, files)
     if isinstance(entity, Module):
@@ -137,11 +141,6 @@ def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
             return {}
         return _tree(entity, files, ".")
     return {}
-
-
-def _annotation(entity: DyffEntity, name: str) -> str | None:
-    key = f"dyff-dagster/{name}"
-    return next((annotation.value for annotation in entity.annotations if annotation.key == key), None)
 
 
 def _artifacts(entity: DyffEntity, artifacts: Sequence[Artifact], files: Path) -> dict[str, Path]:
@@ -193,19 +192,14 @@ def _copy(paths: Mapping[str, Path], draft: Draft, progress: Progress, prefix: s
         progress("copying files", done, len(paths))
 
 
-def _only_file(entity: Dataset, source: Path) -> Path:
-    ingest = _annotation(entity, "ingest")
-    if ingest and json.loads(ingest) not in ({}, None):
-        raise SourceError(
-            f"{entity.id}: archives and extractor steps cannot be read by this release: "
-            "unpack the source, and remove the annotation dyff-dagster/ingest",
-            reason="IngestFailed",
-        )
-    names = [name for name in list_files(source) if not name.startswith(".")]
-    if len(names) != 1:
-        raise SourceError(
-            f"{entity.id}: its data source holds {len(names)} files, and without extractor steps it must be one: "
-            "name a single CSV, JSON Lines or Parquet file as the source",
-            reason="IngestFailed",
-        )
-    return source / names[0]
+def _ingest(entity: Dataset) -> Ingest:
+    try:
+        return parse_ingest(annotation(entity, "ingest"))
+    except IngestFault as error:
+        raise IngestError(f"{entity.id}: the annotation dyff-dagster/ingest {error}") from None
+
+
+def _raw_files(source: Path) -> dict[str, Path]:
+    """The files of a DataSource's version by name, hidden ones left out."""
+    names = [name for name in list_files(source) if not any(part.startswith(".") for part in name.split("/"))]
+    return {name: source / name for name in names}

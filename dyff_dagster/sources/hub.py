@@ -198,7 +198,9 @@ def explained(repository: Repository, revision: str, path: str = "") -> Generato
                 if _has_token()
                 else "it is private and HF_TOKEN is not set"
             )
-            sentence = f"{where} shows no {repository}: there is none of that name, or {who}; correct the name, or the token"
+            sentence = (
+                f"{where} shows no {repository}: there is none of that name, or {who}; correct name or token"
+            )
     except DisabledRepoError:
         sentence = f"{repository} was disabled on {where}: use another one"
     except HFValidationError:

@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
@@ -60,7 +60,7 @@ def cache_of(store: Store) -> Path:
     """Where a store's Models share what was fetched; for one on no disk of this machine, the user's own cache."""
     if store.local:
         return local_path(store.root) / ".cache" / "huggingface" / "hub"
-    return _users_cache()
+    return users_cache()
 
 
 def fetch_files(
@@ -138,7 +138,7 @@ def snapshot(
 
 def _one(repository: Repository, commit: str, file: HubFile, blob: Path, told: _Told) -> FileDigest:
     with alone(blob, told.waiting):
-        for ready in (blob, _users_cache() / blob.parent.parent.name / "blobs" / blob.name):
+        for ready in (blob, users_cache() / blob.parent.parent.name / "blobs" / blob.name):
             if (arrived := _verified(file, ready)) is not None:
                 told.add(file.size)
                 if ready != blob:
@@ -166,9 +166,11 @@ def _fetch(repository: Repository, commit: str, file: HubFile, blob: Path, told:
     with explained(repository, commit, file.path):
         try:
             if file.xet is not None and _xet_streams():
-                return bring(
-                    _from_xet(repository, commit, file), blob, size=file.size, git=git, tell=told.add
-                )
+                # What came of it counts, whoever sends the rest.
+                with suppress(_XetFailed):
+                    fetch = _from_xet(repository, commit, file)
+                    return bring(fetch, blob, size=file.size, git=git, tell=told.add)
+                told.add(-_size(partial_of(blob)))
             return download(
                 _url(repository, commit, file),
                 blob,
@@ -221,25 +223,43 @@ def _xet_session() -> Any:
 
 def _from_xet(repository: Repository, commit: str, file: HubFile) -> Callable[[PartialFile], None]:
     """Appends what is missing of a file from Xet, where the Hub keeps large files in deduplicated pieces."""
-    from hf_xet import XetFileInfo
     from huggingface_hub import constants
 
     hub = endpoint() or constants.ENDPOINT
     route = f"{hub}/api/{repository.kind}s/{repository.name}/xet-read-token/{commit}"
 
     def fetch(partial: PartialFile) -> None:
+        while (start := partial.tell()) < file.size:
+            for piece in _pieces(route, file, start, min(start + _XET_RANGE, file.size)):
+                partial.write(piece)
+            if partial.tell() == start:
+                raise _XetFailed
+
+    return fetch
+
+
+def _pieces(route: str, file: HubFile, start: int, end: int) -> Iterator[bytes]:
+    from hf_xet import XetFileInfo
+
+    try:
         group = _xet_session().new_download_stream_group(
             token_refresh_url=route, token_refresh_headers=_headers()
         )
-        info = XetFileInfo(file.xet, file.size)
-        while (start := partial.tell()) < file.size:
-            end = min(start + _XET_RANGE, file.size)
-            for piece in group.download_stream(info, start=start, end=end):
-                partial.write(piece)
-            if partial.tell() == start:
-                raise OSError(f"nothing came behind byte {start}")
+        stream = group.download_stream(XetFileInfo(file.xet, file.size), start=start, end=end)
+    except Exception as error:
+        raise _XetFailed from error
+    while True:
+        try:
+            piece = next(stream, None)
+        except Exception as error:  # it has no type of its own for most of what can happen
+            raise _XetFailed from error
+        if piece is None:
+            return
+        yield piece
 
-    return fetch
+
+class _XetFailed(Exception):
+    """Xet does not send a file, or not all of it."""
 
 
 def _verified(file: HubFile, path: Path) -> Arrived | None:
@@ -265,10 +285,15 @@ def _copy(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def _users_cache() -> Path:
+def users_cache() -> Path:
+    """The cache of whoever runs this, which other programs fill as well."""
     from huggingface_hub import constants
 
     return Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _refuse_without_space(repository: Repository, files: Sequence[HubFile], folder: Path) -> None:
@@ -276,8 +301,7 @@ def _refuse_without_space(repository: Repository, files: Sequence[HubFile], fold
     for file in {file.blob: file for file in files}.values():
         blob = folder / file.blob
         if not blob.exists():
-            part = partial_of(blob)
-            missing += file.size - (part.stat().st_size if part.exists() else 0)
+            missing += file.size - _size(partial_of(blob))
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise SourceError(

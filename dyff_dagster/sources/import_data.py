@@ -1,6 +1,6 @@
-"""A CSV, JSON Lines or Parquet file made into a Dataset: Parquet with ``_index_``, and its manifest.
+"""CSV, JSON Lines or Parquet made into a Dataset: Parquet with ``_index_``, and its manifest.
 
-The file is read twice, once to learn its types and once to write, and never held in memory whole. An error
+A file is read twice, once to learn its types and once to write, and never held in memory whole. An error
 names the row or line and the field and never shows what stands there.
 """
 
@@ -23,12 +23,13 @@ from dyff_dagster.schema.arrow_text import ArrowTextError, format_schema
 from dyff_dagster.schema.base import closest
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.ids import check_id
+from dyff_dagster.sources.errors import SourceError
+from dyff_dagster.sources.gathering import Gathered, gathered
 from dyff_dagster.sources.readers import INDEX, RowReader, open_rows
+from dyff_dagster.sources.row_groups import write_rows
+from dyff_dagster.store import Progress, no_progress
 
 __all__ = ["ImportRefused", "ImportedData", "import_data"]
-
-ROW_GROUP = 65_536
-"""Rows of a row group at most."""
 
 _LABEL_NAMES = frozenset(
     (
@@ -54,7 +55,7 @@ class ImportedData:
 
 
 def import_data(
-    source: Path,
+    source: str | Path,
     *,
     id: str | None = None,
     account: str,
@@ -62,12 +63,14 @@ def import_data(
     withhold: Sequence[str] | None = None,
     out: Path,
     overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> ImportedData:
-    """Write ``OUT/ID/data.parquet`` and ``OUT/ID/dataset.yaml`` from one file.
+    """Write ``OUT/ID/data.parquet`` and ``OUT/ID/dataset.yaml`` from one file, or several that are read as one.
 
     Args:
-        source: ``*.csv``, ``*.jsonl``, ``*.ndjson`` or ``*.parquet``. A column ``_index_`` is kept where its
-            numbers are unique integers; without one the rows are numbered from 0.
+        source: ``*.csv``, ``*.jsonl``, ``*.ndjson`` or ``*.parquet``; a directory or an archive of such files; or where
+            they lie elsewhere: a URL, ``hf:ORG/NAME@REVISION/PATTERN``, ``zenodo:DOI/files/PATTERN``. A column
+            ``_index_`` is kept where its numbers are unique integers; without one the rows are numbered from 0.
         id: The Dataset's id, by default made from the file's name.
         account: Who the Dataset belongs to.
         name: The Dataset's name, by default the file's.
@@ -75,6 +78,7 @@ def import_data(
             name looks like a label; an empty list says that there are none.
         out: The directory of data sets.
         overwrite: Replace an import that is there already.
+        progress: Told how far a download is.
 
     Returns:
         What was written. A crash leaves the directory as it was, or the new rows beside the old manifest.
@@ -84,7 +88,7 @@ def import_data(
             there, a label is not mentioned, the account is empty, or there is an import of that id already.
         IdError: ``id`` is no possible id.
     """
-    source, out = Path(source), Path(out)
+    out = Path(out)
     dataset_id = check_id(_id_from(source) if id is None else id)
     if not account.strip() or not account.isprintable():
         raise ImportRefused("the account is empty or has control characters; name who owns the data set")
@@ -95,7 +99,31 @@ def import_data(
                 raise ImportRefused(
                     f"{existing} is there already; import under another id, or say --overwrite"
                 )
-    reader = open_rows(source, ImportRefused)
+    with tempfile.TemporaryDirectory(prefix="dyff-import-") as unpacked:
+        try:
+            with gathered(source, Path(unpacked), progress) as found:
+                try:
+                    return _import(found, dataset_id, account, name, withhold, out)
+                except ImportRefused as error:
+                    raise ImportRefused(found.named(str(error))) from None
+        except SourceError as error:
+            raise ImportRefused(str(error)) from None
+
+
+def _import(
+    found: Gathered,
+    dataset_id: str,
+    account: str,
+    name: str | None,
+    withhold: Sequence[str] | None,
+    out: Path,
+) -> ImportedData:
+    source = found.label
+    if len(found.files) == 1:
+        source = found.files[0] if found.origin is None else found.label
+        reader = open_rows(found.files[0], ImportRefused)
+    else:
+        reader = open_rows(source, ImportRefused, found.files)
     fields = [field.name for field in reader.schema if field.name != INDEX]
     if not fields:
         raise ImportRefused(f"{source} has no fields besides {INDEX}; a data set needs one")
@@ -105,6 +133,7 @@ def import_data(
     except ArrowTextError as error:
         raise ImportRefused(f"{source}: {error}; convert the column to a plain type first") from None
 
+    target = out / dataset_id
     out.mkdir(parents=True, exist_ok=True)
     # On the same disk as its final place, so that a rename moves it there whole; hidden from catalogs.
     scratch = Path(tempfile.mkdtemp(prefix=f".{dataset_id}.import-", dir=out))
@@ -113,12 +142,15 @@ def import_data(
         _check_written(source, reader.schema, scratch / "data.parquet")
         if rows == 0:
             raise ImportRefused(f"{source} has no rows; there would be nothing to evaluate")
+        annotations = {f"{PREFIX}withhold": ", ".join(withheld)}
+        if found.origin is not None:
+            annotations["imported-from"] = found.origin
         manifest = {
             "kind": "Dataset",
             "id": dataset_id,
             "account": account,
-            "name": source.stem if name is None else name,
-            "annotations": {f"{PREFIX}withhold": ", ".join(withheld)},
+            "name": found.label.stem if name is None else name,
+            "annotations": annotations,
             "artifacts": [{"path": "data.parquet"}],
             "schema": {"arrow": types},
         }
@@ -130,8 +162,9 @@ def import_data(
     return ImportedData(target / "dataset.yaml", target / "data.parquet", rows, reader.schema)
 
 
-def _id_from(source: Path) -> str:
-    text = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._")[:128]
+def _id_from(source: str | Path) -> str:
+    stem = Path(str(source).partition("#")[0].partition("?")[0]).stem.split("*")[0]
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
     if not text:
         raise ImportRefused(f"no id can be made from the name of {source}; say --id ID")
     return text
@@ -165,11 +198,7 @@ def _is_label(name: str) -> bool:
 
 
 def _write_parquet(reader: RowReader, path: Path) -> int:
-    rows = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
-        for batch in reader.batches():
-            rows += batch.num_rows
-            writer.write_batch(batch, row_group_size=ROW_GROUP)
+    rows = write_rows(reader.batches(), reader.schema, path)
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
     return rows

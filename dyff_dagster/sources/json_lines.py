@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,25 @@ def json_lines_schema(source: Path) -> pa.Schema:
         JsonLinesFault: a line is no JSON object, a field has another type than on the lines before, or one
             is nested too deep.
     """
+    return infer_schema(source, json_lines_rows(source))
+
+
+def infer_schema(
+    source: Path, rows: Iterable[tuple[int, dict[str, Any]]], only: Collection[str] | None = None
+) -> pa.Schema:
+    """The schema that all of some numbered JSON objects fit into, as :func:`json_lines_schema` finds it.
+
+    Args:
+        source: Where they come from, for errors.
+        rows: Objects, each with its number.
+        only: The fields that are looked at; None: all.
+    """
     shape: dict[str, Any] = {}
-    for number, row in json_lines_rows(source):
+    for number, row in rows:
         try:
             for name, value in row.items():
+                if only is not None and name not in only:
+                    continue
                 _check_name(name, "")
                 found = _shape(value, name)
                 shape[name] = found if name not in shape else _merged(shape[name], found, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,31 +36,60 @@ class RowReader:
     batches: Callable[[], Iterator[pa.RecordBatch]]
 
 
-def open_rows(source: Path, error: type[DyffError]) -> RowReader:
-    """Learn the types of a file's rows.
+def open_rows(source: Path, error: type[DyffError], files: Sequence[Path] = ()) -> RowReader:
+    """Learn the types of the rows of a file, or of several of one kind that are read as one.
 
-    Raises ``error`` for a file of another kind, one that cannot be read, and an ``_index_`` that is no key.
+    Args:
+        source: The file; where there are several, what they are together called in errors.
+        error: Raised for a file of another kind, one that cannot be read, and an ``_index_`` that is no key.
+        files: The files, where there are several.
     """
+    readers = [_raw(file, error) for file in files or [source]]
+    return _indexed(source, readers[0] if len(readers) == 1 else _together(files, readers, error), error)
+
+
+def _raw(source: Path, error: type[DyffError]) -> RowReader:
     suffix = source.suffix.lower()
     if not source.is_file():
         raise error(f"there is no file {source}")
     try:
         if suffix == ".csv":
-            raw = _csv(source, error)
-        elif suffix in (".jsonl", ".ndjson"):
+            return _csv(source, error)
+        if suffix in (".jsonl", ".ndjson"):
             schema = json_lines_schema(source)
-            raw = RowReader(schema, lambda: json_lines_batches(source, schema))
-        elif suffix == ".parquet":
-            raw = _parquet(source, error)
-        else:
-            raise error(
-                f"{source} is no *.csv, *.jsonl, *.ndjson or *.parquet file; convert it to one of these"
-            )
-        return _indexed(source, raw, error)
+            return RowReader(schema, lambda: json_lines_batches(source, schema))
+        if suffix == ".parquet":
+            return _parquet(source, error)
     except JsonLinesFault as fault:
         raise error(str(fault)) from None
     except OSError as fault:
         raise error(f"{source} cannot be read: {fault.strerror or 'it is damaged'}") from None
+    raise error(f"{source} is no *.csv, *.jsonl, *.ndjson or *.parquet file; convert it to one of these")
+
+
+def _together(files: Sequence[Path], readers: Sequence[RowReader], error: type[DyffError]) -> RowReader:
+    """The rows of several files, one after the other, in types that hold for all."""
+    schema = readers[0].schema
+    for file, reader in zip(files, readers, strict=True):
+        if set(reader.schema.names) != set(schema.names):
+            different = sorted(set(reader.schema.names) ^ set(schema.names))
+            raise error(
+                f"{file} and {files[0]} do not have the same columns ({different[0]}); import them one by one"
+            )
+        try:
+            schema = pa.unify_schemas([schema, reader.schema], promote_options="permissive")
+        except pa.ArrowException:
+            raise error(
+                f"{file} has columns of other types than {files[0]}; import them one by one"
+            ) from None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for reader in readers:
+            for batch in reader.batches():
+                columns = [batch.column(field.name).cast(field.type) for field in schema]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return RowReader(schema, batches)
 
 
 def _indexed(source: Path, raw: RowReader, error: type[DyffError]) -> RowReader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shutil
 import urllib.parse
 import uuid
@@ -13,33 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dyff_dagster.catalog.origins import WebOrigin
 from dyff_dagster.schema.canonical import sha256_text
 from dyff_dagster.sources.downloads import Arrived, alone, download, hash_file
 from dyff_dagster.sources.errors import SourceError
 from dyff_dagster.store import FileDigest, Progress
 
-_LENGTHS = {"md5": 32, "sha256": 64}
-_NAME = re.compile(r"[^\w .()+,=@~-]")
+_CHECKSUMS = ("md5", "sha256")
 _LARGEST_JSON = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class WebSource:
-    """A URL that a manifest names, and the checksum behind its ``#``.
-
-    Attributes:
-        url: Without what stands behind ``#``.
-        checksum: ``("sha256", HEX)`` or ``("md5", HEX)``, where it says one.
-    """
-
-    url: str
-    checksum: tuple[str, str] | None
-
-    @property
-    def name(self) -> str:
-        """What its file is called."""
-        last = urllib.parse.unquote(urllib.parse.urlsplit(self.url).path).rpartition("/")[2]
-        return _NAME.sub("_", last).lstrip(".")[:200] or "data"
 
 
 @dataclass(frozen=True)
@@ -57,35 +37,7 @@ class Stands:
     mark: str | None = None
 
 
-def is_url(source: str | None) -> bool:
-    """Whether a source is a URL, not a path."""
-    return source is not None and re.match(r"https?://", source, re.IGNORECASE) is not None
-
-
-def parse_url(owner: str, source: str) -> WebSource:
-    """Read ``URL``, ``URL#sha256=HEX`` or ``URL#md5=HEX``.
-
-    Raises:
-        SourceError: The checksum is none, or the URL holds a password.
-    """
-    url, _, fragment = source.partition("#")
-    parts = urllib.parse.urlsplit(url)
-    if "@" in parts.netloc:
-        raise SourceError(
-            f"{owner}: its URL holds a user or a password, which belong in no manifest: download the file, and "
-            "name its path"
-        )
-    if not fragment:
-        return WebSource(url, None)
-    kind, _, value = fragment.partition("=")
-    if len(value) != _LENGTHS.get(kind) or re.fullmatch(r"[0-9A-Fa-f]+", value) is None:
-        raise SourceError(
-            f"{owner}: what stands behind # of its URL is no checksum: write #sha256=HEX or #md5=HEX"
-        )
-    return WebSource(url, (kind, value.lower()))
-
-
-def stands_for(owner: str, source: WebSource) -> Stands:
+def stands_for(owner: str, source: WebOrigin) -> Stands:
     """Ask a server what a URL stands for, without its bytes.
 
     Raises:
@@ -138,7 +90,7 @@ def fetch_url(
     Raises:
         SourceError: They cannot be had, or are not those that the checksum says.
     """
-    if checksum is not None and checksum[0] not in _LENGTHS:
+    if checksum is not None and checksum[0] not in _CHECKSUMS:
         raise SourceError(
             f"{owner}: the checksum of {name} is of the kind {checksum[0]!r}, which is not known here"
         )

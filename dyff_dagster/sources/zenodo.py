@@ -6,21 +6,16 @@ The API: https://developers.zenodo.org/#records
 from __future__ import annotations
 
 import os
-import re
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from dyff_dagster.catalog.origins import ZenodoOrigin
 from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.sources.errors import SourceError
 from dyff_dagster.sources.web import get_json
-
-_OWN_DOI = re.compile(r"10\.5281/zenodo\.(\d+)", re.IGNORECASE)
-_DOI = re.compile(r"10\.\d{4,9}/[^\s]+")
-_RECORD = re.compile(r"(?:records?/)?(\d+)")
-_FILES = "/files/"
 
 
 @dataclass(frozen=True)
@@ -50,38 +45,9 @@ class Record:
         return sha256_text(canonical_json(listing).decode())
 
 
-@dataclass(frozen=True)
-class ZenodoSource:
-    """What a DataSource's ``source`` says: which record, and which of its files."""
-
-    record: str
-    pattern: str | None
-
-
 def base_url() -> str:
     """Where Zenodo is; ``DYFF_ZENODO_URL`` names another one, such as its sandbox."""
     return os.environ.get("DYFF_ZENODO_URL", "https://zenodo.org").rstrip("/")
-
-
-def parse_source(owner: str, source: str) -> ZenodoSource:
-    """Read a DOI, a record's URL or its number, each with ``/files/PATTERN`` behind it where some files are meant.
-
-    Raises:
-        SourceError: It is none of these.
-    """
-    text, mark, pattern = source.strip().partition(_FILES)
-    for prefix in ("https://doi.org/", "http://doi.org/", "doi:", f"{base_url()}/", "https://zenodo.org/"):
-        text = text.removeprefix(prefix)
-    text = text.rstrip("/")
-    wanted = urllib.parse.unquote(pattern) if mark else None
-    if match := _OWN_DOI.fullmatch(text) or _RECORD.fullmatch(text):
-        return ZenodoSource(match[1], wanted)
-    if _DOI.fullmatch(text):
-        return ZenodoSource(text, wanted)
-    raise SourceError(
-        f"{owner}: its source is no record of Zenodo: write a DOI as in 10.5281/zenodo.1234567, with /files/PATTERN "
-        "behind it where only some files are meant"
-    )
 
 
 def headers() -> dict[str, str]:
@@ -90,7 +56,7 @@ def headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def record_of(owner: str, wanted: ZenodoSource) -> Record:
+def record_of(owner: str, wanted: ZenodoOrigin) -> Record:
     """Look a record up. A DOI of all versions stands for the newest.
 
     Raises:

@@ -1,7 +1,8 @@
 """A small API server on loopback that keeps objects as Kubernetes does, and misbehaves on cue.
 
-It knows no controllers, no defaults and no validation: what is stored is what was sent. What it does know is what a
-client must cope with: lists and watches with resource versions, 404 and 409, and connections that break.
+It knows no defaults, no validation, and of controllers only the garbage collector: what is stored is what was sent.
+What it does know is what a client must cope with: lists and watches with resource versions, 404 and 409, and
+connections that break.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from dyff_dagster.sessions.kubernetes.api import KubernetesApi
+
+TOKEN = "the-token-of-a-kubeconfig"
 Object = dict[str, Any]
 Cue = Callable[["Handler"], bool]
 """Misbehaves instead of answering, and says so with True; with False the request is answered as well."""
@@ -97,19 +101,31 @@ class ApiServer:
         with self.changed:
             self.version += 1
             metadata = item["metadata"]
-            metadata.setdefault("uid", str(uuid.uuid4()))
-            metadata.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            before = self.objects.setdefault(kind, {}).get(metadata["name"], {}).get("metadata", {})
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            metadata.setdefault("uid", before.get("uid") or str(uuid.uuid4()))
+            metadata.setdefault("creationTimestamp", before.get("creationTimestamp") or now)
             metadata["resourceVersion"] = str(self.version)
-            new = metadata["name"] not in self.objects.setdefault(kind, {})
+            new = not before
             self.objects[kind][metadata["name"]] = item
             self._tell("ADDED" if new else what, kind, item)
             return item
 
     def remove(self, kind: str, name: str) -> None:
-        """Remove an object."""
+        """Remove an object, and with it what it owns."""
         with self.changed:
             self.version += 1
-            self._tell("DELETED", kind, self.objects[kind].pop(name))
+            gone = self.objects[kind].pop(name)
+            self._tell("DELETED", kind, gone)
+            owned = [
+                (of, item["metadata"]["name"])
+                for of, items in self.objects.items()
+                for item in items.values()
+                for owner in item["metadata"].get("ownerReferences") or ()
+                if owner["uid"] == gone["metadata"]["uid"]
+            ]
+            for of, child in owned:
+                self.remove(of, child)
 
     def _tell(self, what: str, kind: str, item: Object) -> None:
         self._events.append((self.version, what, kind, json.loads(json.dumps(item))))
@@ -124,6 +140,16 @@ class ApiServer:
             of == method and re.search(path, f"{where} {query}") is not None
             for of, where, query in self.requests
         )
+
+
+def connected(server: ApiServer, **how: Any) -> KubernetesApi:
+    """Calls to the namespace ``default`` of the server."""
+    import kubernetes
+
+    configuration = kubernetes.client.Configuration(host=f"http://127.0.0.1:{server.port}")
+    configuration.api_key = {"authorization": f"Bearer {TOKEN}"}
+    configuration.retries = False
+    return KubernetesApi(kubernetes.client.ApiClient(configuration), "default", **{"patience": 20.0, **how})
 
 
 class Http(ThreadingHTTPServer):

@@ -150,6 +150,18 @@ def test_an_audit_without_thresholds_says_so_and_comes_to_no_verdict(place: Plac
     assert 'class="dyff-conclusion dyff-open"' in page_of(commit)
 
 
+def test_the_image_that_a_service_is_run_from_is_told_with_its_digest(place: Place) -> None:
+    image = f"{{host: registry.example.org, name: team/doubler, digest: 'sha256:{'9' * 64}', tag: v1}}"
+    place.edit("audit.yaml", "runner: {kind: standalone, ", f"runner: {{kind: standalone, image: {image}, ")
+    place.compute_all("audited")
+    page = page_of(place.compute("audited"))
+    assert "<code>registry.example.org/team/doubler</code> · v1" in page
+    assert f'<code class="hash">{"9" * 64}</code>' in page
+    scores = place.store.current("scores")
+    assert scores is not None
+    assert scores.inputs["extras"]["image:doubler"] == f"registry.example.org/team/doubler@sha256:{'9' * 64}"
+
+
 def test_how_results_were_made_makes_no_audit_out_of_date(place: Place) -> None:
     first = place.compute("audited")
     results = [place.store.current(name) for name in ("scores", "judged")]
@@ -206,14 +218,19 @@ def test_a_scope_that_names_a_service_whose_answers_were_not_read_meets_nothing(
         "interface: {endpoint: answer, outputSchema: {arrow: {y: int64!}}}\n---\n"
         "{kind: Evaluation, id: tripled, account: acme, dataset: rows, "
         "inferenceSession: {inferenceService: tripler}}\n---\n"
-        "kind: Measurement\nid: borrowed\naccount: acme\nmethod: judge\n"
-        "scope: {evaluation: tripled, inferenceService: tripler, dataset: rows}\n"
-        "inputs: [{keyword: rows, entity: rows}, {keyword: answers, entity: doubled}]\n---\n"
         "{kind: AuditProcedure, id: other, account: acme, name: O, "
         "requirements: [{dataset: rows, rubric: small_functions.judge}]}\n---\n"
         "{kind: Audit, id: other-audit, account: acme, auditProcedure: other, inferenceService: tripler}\n",
     )
-    (candidates,) = place.catalog().candidates("other-audit")
+    # A person's manifest that says so is refused; what other tools wrote may say it.
+    borrowed = json.loads(place.catalog().get("judged").model_dump_json())
+    scope = {"evaluation": "tripled", "inferenceService": "tripler", "dataset": "rows"}
+    place.add("borrowed.json", json.dumps({**borrowed, "id": "borrowed", "scope": scope}))
+    catalog = place.catalog()
+    assert [warning.field for warning in catalog.warnings if warning.entity_id == "borrowed"] == [
+        "scope.inferenceService"
+    ]
+    (candidates,) = catalog.candidates("other-audit")
     assert candidates.results == ()
 
 

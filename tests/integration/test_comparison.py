@@ -17,11 +17,13 @@ from dyff_dagster import Catalog, analysis
 from dyff_dagster.analysis import AnalysisError
 from dyff_dagster.analysis.comparison import compare
 from dyff_dagster.analysis.html import Page, render_page
+from dyff_dagster.analysis.records import read_scores
+from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.statistics import paired_mean_difference, paired_rate_difference, paired_test
 from dyff_dagster.catalog import CatalogError
 from dyff_dagster.orchestration.metadata import score_table
 from dyff_dagster.schema.ids import replication_id
-from dyff_dagster.schema.platform import Measurement, SafetyCase
+from dyff_dagster.schema.platform import AnalysisScope, Measurement, SafetyCase
 from dyff_dagster.store import Commit, Facts, Inputs, Score, Store
 
 SCORES = (
@@ -342,6 +344,25 @@ def measurement(rows: list[dict[str, Any]]) -> pyarrow.dataset.Dataset:
 def scores(first: list[dict[str, Any]], second: list[dict[str, Any]], **arguments: str) -> dict[str, Any]:
     (batch,) = compare(arguments, first=measurement(first), second=measurement(second))
     return {row["score"]: row for row in batch.to_pylist()}
+
+
+def test_intervals_of_another_level_say_so_from_the_rows_to_the_page(tmp_path: Path) -> None:
+    first = [{"_index_": i, "correct": i % 2 == 0} for i in range(20)]
+    second = [{"_index_": i, "correct": i % 4 != 1} for i in range(20)]
+    (batch,) = compare(
+        {"field": "correct", "level": "0.9"}, first=measurement(first), second=measurement(second)
+    )
+    assert set(batch.column("level").to_pylist()) == {0.9}
+    assert "level" not in scores(first, second, field="correct")["effect"]
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "part.parquet")
+    scope = AnalysisScope(dataset="questions")
+    record_scores(tmp_path, batch.schema, analysis_id="effect", method="compare", scope=scope)
+    effect = read_scores(tmp_path)[0]
+    assert effect.level == 0.9
+    assert str(effect).endswith("] (90 %) n=20")
+    assert "(90 %)" in score_table((effect,))
+    assert "90 % interval" in render_page(nbformat.v4.new_notebook(), Page(title="T", scores=(effect,)))
+    assert Facts.from_json(Facts(scores=(effect,)).to_json()).scores == (effect,)
 
 
 def test_measurements_are_compared_by_a_field_of_numbers() -> None:

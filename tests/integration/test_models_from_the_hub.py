@@ -221,6 +221,15 @@ def test_files_on_xet_come_from_there(hub: Hub, store: Store, tmp_path: Path) ->
     assert hub.sent("/repos/") == 0
 
 
+def test_where_xet_fails_the_rest_comes_over_http(hub: Hub, store: Store, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    hub.xet, _ = keep_on_xet(tmp_path / "xet", b"something else")
+    hub.repository("acme/tiny").commit({"model.safetensors": Large(WEIGHTS, "ab" * 32)})
+    version = bring(hub_model(), store)
+    assert local_path(version.path / PLACE / "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.sent("/repos/") == len(WEIGHTS)
+
+
 def test_xet_can_be_done_without(
     hub: Hub, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dyff_dagster.analysis import AnalysisError, IncompleteRows
+from dyff_dagster.analysis import OWN_CODE, AnalysisError, AnalysisTimeout, IncompleteRows, own_code_digest
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.errors import DyffError
@@ -76,6 +76,12 @@ class NoSchema:
 
 class NoRubric:
     pass
+
+class Hanging(Doubling):
+    def apply(self, task_data, predictions):
+        import time
+
+        time.sleep(600)
 
 class Raising(Doubling):
     def apply(self, task_data, predictions):
@@ -164,6 +170,20 @@ def test_a_report_warns_and_needs_its_evaluation_and_modules(place: Place) -> No
         "entities of kind Report are deprecated since 0.8.0; use a Method and a Measurement"
     )
     assert catalog.upstream("report") == ("doubled", "rubrics")
+
+
+def test_a_report_is_ended_after_the_time_that_it_states(place: Place) -> None:
+    report(place, "small_rubrics.Hanging", "annotations: {dyff-dagster/max-seconds: 8}\n")
+    with pytest.raises(
+        AnalysisTimeout, match=r"report: ended after 8 seconds, .*: raise dyff-dagster/max-seconds of"
+    ):
+        place.compute("report")
+    assert place.store.current("report") is None
+
+
+def test_a_report_is_made_with_this_packages_code(place: Place) -> None:
+    report(place, "small_rubrics.Doubling")
+    assert place.compute("report").inputs["extras"][OWN_CODE] == own_code_digest()
 
 
 def test_a_report_is_what_its_rubric_yields(place: Place) -> None:

@@ -14,7 +14,9 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from dyff_dagster.sessions.kubernetes.errors import ApiError
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from tests.integration.api_server import (
+    TOKEN,
     ApiServer,
+    connected,
     done_and_dropped,
     dropped,
     gone,
@@ -23,8 +25,7 @@ from tests.integration.api_server import (
     status,
 )
 
-kubernetes = pytest.importorskip("kubernetes")
-TOKEN = "the-token-of-a-kubeconfig"
+pytest.importorskip("kubernetes")
 
 
 @pytest.fixture
@@ -36,14 +37,6 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 def api(server: ApiServer) -> KubernetesApi:
     return connected(server)
-
-
-def connected(server: ApiServer, **how: Any) -> KubernetesApi:
-    configuration = kubernetes.client.Configuration(host=f"http://127.0.0.1:{server.port}")
-    configuration.api_key = {"authorization": f"Bearer {TOKEN}"}
-    configuration.retries = False
-    how = {"patience": 20.0, **how}
-    return KubernetesApi(kubernetes.client.ApiClient(configuration), "default", **how)
 
 
 def job(name: str, **labels: str) -> dict[str, Any]:

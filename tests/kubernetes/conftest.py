@@ -24,7 +24,7 @@ from tests.kubernetes.cluster_support import RawApi, Small, left_of_ours
 _HERE = Path(__file__).parent
 _SCRIPT = servers.REPOSITORY.parent / "shared" / "cluster" / "cluster"
 _IMAGE = "localhost/python:3.11"
-_SECONDS_TO_VANISH = 60.0
+_SECONDS_TO_VANISH = 120.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,8 +16,9 @@ from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.sessions.kubernetes import ApiError
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
-from dyff_dagster.sessions.kubernetes.names import ENTITY, SESSION
-from dyff_dagster.store import Commit, Store, local_path
+from dyff_dagster.sessions.kubernetes.names import ENTITY
+from dyff_dagster.store import Store, local_path
+from tests import servers
 from tests.integration import small_catalog
 from tests.kubernetes.cluster_support import KEY, Small, write_catalog
 from tests.kubernetes.step_child import Run, child
@@ -186,20 +187,27 @@ class Site:
         parts = local_path(self.store.working("doubled")).glob("parts/*/*.parquet")
         return sum(pq.read_metadata(part).num_rows for part in parts)
 
-    @property
-    def commit(self) -> Commit:
-        found = self.store.current("doubled")
-        assert found is not None
-        return found
+    def environment(self) -> dict[str, str]:
+        """Of commands that are to see the same storage, cluster and Dagster instance."""
+        return servers.environment(
+            self.run.home,
+            DYFF_CATALOG=self.run.catalog,
+            DYFF_STORAGE_ROOT=self.run.storage,
+            DYFF_SESSIONS="kubernetes",
+            DYFF_KUBERNETES=self.run.settings,
+            DYFF_INSTANCE_KEY=self.run.key,
+        )
 
-    def check_answers(self) -> str:
+    def check_answers(self, entity_id: str = "doubled") -> str:
         """Each row in each replication has its one right answer; the content's digest."""
-        data = open_dataset(local_path(self.commit.path))
+        commit = self.store.current(entity_id)
+        assert commit is not None
+        data = open_dataset(local_path(commit.path))
         answers = data.to_table().to_pylist()
         assert len(answers) == self.rows * self.replications
         assert all(row["responses"][0]["y"] == 2 * row["_index_"] for row in answers)
         digest = digest_dataset(data)
-        assert digest == self.commit.data_version
+        assert digest == commit.data_version
         return digest
 
 
@@ -213,6 +221,7 @@ def make_site(
     assets: tuple[str, ...] = ("datasets/rows", "evaluations/doubled"),
     key: str = KEY,
     settings: dict[str, Any] | None = None,
+    manifests: str = "",
     **fields: Any,
 ) -> Site:
     """A site of its own in the test's namespace.
@@ -227,6 +236,7 @@ def make_site(
         assets: What its run materializes.
         key: The instance key.
         settings: Changes to what DYFF_KUBERNETES names.
+        manifests: More of them.
         fields: Of the session: ``replicas``, ``accelerator`` …
     """
     directory = small.directory / name
@@ -237,6 +247,7 @@ def make_site(
         session_fields=fields,
         evaluation_fields={"replications": replications, "workersPerReplica": workers},
     )
+    (catalog / "more.yaml").write_text(manifests or "# nothing\n")
     path = small.settings_file(**(settings or {}))
     own = directory / "settings.yaml"
     own.write_bytes(path.read_bytes())
@@ -296,8 +307,3 @@ def local_digest(directory: Path, rows: int, replications: int) -> str:
     commit = Store(directory / "store").current("doubled")
     assert commit is not None
     return commit.data_version
-
-
-def session_label(job: Object) -> str:
-    """The session that a Job is."""
-    return str(job["metadata"]["labels"][SESSION])

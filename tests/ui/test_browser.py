@@ -155,20 +155,97 @@ def test_the_list_of_pages_leads_to_each(visit: Visit, materialized_example: Mat
     expect(page.get_by_role("heading", level=1, name="Does it find the cancers?")).to_be_visible()
 
 
-def test_a_safety_cases_page_can_be_printed(visit: Visit, page_url: str) -> None:
-    page = visit.page(page_url)
+PAGES = ("wdbc-safety-case", "wdbc-comparison", "wdbc-audit")
+
+
+@pytest.fixture(params=PAGES)
+def published(request: pytest.FixtureRequest, materialized_example: MaterializedExample) -> str:
+    return f"{materialized_example.pages_url}/{request.param}/"
+
+
+def test_a_page_can_be_printed(visit: Visit, published: str) -> None:
+    page = visit.page(published)
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 794, "height": 1123})  # A4 at 96 dots an inch
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert undecoded_images(page) == []
-    printed = page.pdf(format="A4")
+    printed = page.pdf(format="A4", prefer_css_page_size=True)
     assert printed.startswith(b"%PDF-")
     assert printed.count(b"/Type /Page\n") + printed.count(b"/Type/Page\n") >= 2
 
 
-def test_a_narrow_window_shows_the_page_without_pushing_it_sideways(visit: Visit, page_url: str) -> None:
+def test_what_is_folded_on_the_screen_is_unfolded_on_paper(visit: Visit, page_url: str) -> None:
     page = visit.page(page_url)
-    page.set_viewport_size({"width": 390, "height": 844})
+    folded = page.locator("details > div").first
+    expect(folded).not_to_be_visible()
+    page.emulate_media(media="print")
+    expect(folded).to_be_visible()
+    expect(folded).to_contain_text("worst_fractal_dimension")
+    # Its beginning is not printed a second time.
+    expect(page.locator("details > summary").first).not_to_be_visible()
+
+
+def test_a_dark_screens_colours_do_not_reach_the_paper(browser: Browser, page_url: str) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(page_url)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(20, 23, 26)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    context.close()
+
+
+@pytest.mark.parametrize("width", [390, 320])  # a telephone; 400 % on a wide screen (WCAG 2.2, 1.4.10)
+def test_a_narrow_window_shows_a_page_without_pushing_it_sideways(
+    visit: Visit, published: str, width: int
+) -> None:
+    page = visit.page(published)
+    page.set_viewport_size({"width": width, "height": 844})
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    # What is wider has its own bar, and the keyboard reaches it.
+    unreached = page.evaluate(
+        """[...document.querySelectorAll("*")].filter(e => e.scrollWidth > e.clientWidth + 1
+           && ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.tabIndex < 0)
+           .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert unreached == []
+
+
+def test_a_page_needs_no_scripts(browser: Browser, published: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(published)
+    expect(page.get_by_role("heading", level=2, name="Summary")).to_be_visible()
+    if page.locator("details").count():
+        page.locator("details > summary").first.click()
+        expect(page.locator("details > div").first).to_be_visible()
+    context.close()
+
+
+def test_a_page_is_the_same_from_a_file(
+    browser: Browser, materialized_example: MaterializedExample, published: str
+) -> None:
+    file = materialized_example.storage / published.rstrip("/").rpartition("/")[2] / "index.html"
+    seen = []
+    for url in (published, file.as_uri()):
+        context = browser.new_context(offline=url.startswith("file:"))
+        page = context.new_page()
+        page.goto(url)
+        seen.append(page.screenshot(full_page=True))
+        context.close()
+    assert seen[0] == seen[1]
+
+
+def test_intervals_are_seen_where_their_numbers_are(visit: Visit, published: str) -> None:
+    page = visit.page(published)
+    bars = page.locator("svg.dyff-bar")
+    assert bars.count() >= 3
+    for bar in bars.all():
+        axis, interval = bar.locator(".dyff-axis").bounding_box(), bar.locator(".dyff-range").bounding_box()
+        assert axis is not None and interval is not None
+        assert axis["x"] - 1 <= interval["x"]
+        assert interval["x"] + interval["width"] <= axis["x"] + axis["width"] + 1
+        assert interval["width"] >= 1

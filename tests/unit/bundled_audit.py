@@ -148,7 +148,7 @@ class BundledAudit:
         for name in UPSTREAM:
             self.commit(name)
 
-    def commit(self, name: str, **changes: str) -> Commit:
+    def commit(self, name: str, extras: dict[str, str] | None = None, **changes: str) -> Commit:
         """Commit what an entity is made of here; ``changes`` are data versions that it says it was made from."""
         entity = self.catalog.get(name)
         versions = {other: self.store.current(other) for other in UPSTREAM[name]}
@@ -161,7 +161,7 @@ class BundledAudit:
             return draft.commit(
                 entity=entity,
                 data_version=version,
-                inputs=Inputs(spec_digest(entity), {**upstream, **changes}),
+                inputs=Inputs(spec_digest(entity), {**upstream, **changes}, extras or {}),
                 facts=Facts(scores=read_scores(draft.path), page="index.html" if name == "case" else None),
             )
 

@@ -212,6 +212,17 @@ def test_provenance_is_shown_whole() -> None:
     assert f'<code>logreg</code> · fitted &lt;twice&gt;<br><code class="hash">{"f" * 64}</code>' in page
 
 
+def test_preformatted_text_is_reached_by_the_keyboard_where_it_may_be_wider_than_the_screen(
+    tmp_path: Path,
+) -> None:
+    made = notebook(code(stream("stdout", "x" * 300)))
+    assert '<pre tabindex="0">xxx' in render_page(made, Page("x"))
+    # Beside the code, which has many such places, it is wrapped instead.
+    nbformat.write(made, tmp_path / "n.ipynb")
+    shown = render_notebook(tmp_path / "n.ipynb")
+    assert '<main class="frame with-code">' in shown and "<pre tabindex" not in shown
+
+
 def test_cells_that_show_nothing_leave_no_box() -> None:
     page = render_page(notebook(markdown("## A"), code(), markdown("B")), Page("x"))
     assert "code_cell" not in page

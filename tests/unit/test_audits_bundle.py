@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dyff_dagster.analysis import OWN_CODE, own_code_digest
+from dyff_dagster.analysis.statistics import proportion
 from dyff_dagster.audits.bundle import BundleError
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.schema.canonical import canonical_json
@@ -139,6 +141,22 @@ def test_a_score_that_is_not_what_its_estimator_makes_differs(
         "scores: accuracy: made again it is 0.75 [0.5312991223812561, 0.8881382985923344] (n = 20), not "
         "0.750001 [0.5312991223812561, 0.8881382985923344] (n = 20)"
     ]
+
+
+def test_a_score_that_other_code_of_the_package_made_is_told_so_where_it_differs(
+    audit: BundledAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for digest in (own_code_digest(), "f" * 64):
+        audit.commit("scores", {OWN_CODE: digest})
+        assert verified(audit.bundle(tmp_path / f"{digest}.zip", "scores").path).holds
+    # The estimator is corrected after the bundle was made.
+    monkeypatch.setattr(
+        "dyff_dagster.analysis.statistics.proportions.proportion", lambda k, n, *_: proportion(k, n, 0.5)
+    )
+    (fault, *_) = faults(verified(tmp_path / f"{'f' * 64}.zip"))["scores"]
+    assert fault.endswith("; it was made with other code of dyff-dagster than is installed here")
+    (fault, *_) = faults(verified(tmp_path / f"{own_code_digest()}.zip"))["scores"]
+    assert "other code" not in fault
 
 
 def test_a_quotation_is_as_good_as_what_is_quoted(

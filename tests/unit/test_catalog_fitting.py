@@ -332,6 +332,15 @@ def test_a_result_about_a_service_that_gave_none_of_its_answers_is_refused(tmp_p
     assert found.endswith(
         "scope.inferenceService: is 'other-service', and the inputs are made of answers of 'service'; write service"
     )
+    # In the wire form it is a warning.
+    folder = write(tmp_path / "wire", ALL, *other)
+    counted = json.loads(Catalog.load(folder).get("counted").model_dump_json())
+    scope = {"evaluation": "other-run", "inferenceService": "other-service", "dataset": "rows"}
+    (folder / "z.json").write_text(json.dumps({**counted, "id": "borrowed", "scope": scope}))
+    assert warnings(folder) == [
+        "z.json:1: scope.inferenceService: is 'other-service', and the inputs are made of answers of 'service'; "
+        "write service"
+    ]
     fits = case.replace("other-service", "service")
     assert warnings(write(tmp_path / "fits", ALL, *OTHERS[:2], method, fits)) == []
 

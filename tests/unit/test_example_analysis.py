@@ -17,6 +17,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from dyff_dagster.analysis.comparison import compare, compare_rows
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "breast_cancer"
 NOTEBOOK = EXAMPLES.parent / "notebooks" / "wdbc_safety_case.ipynb"
@@ -46,7 +48,11 @@ def patients() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def answers(patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    classifier = load(EXAMPLE / "service" / "serve.py").Classifier(EXAMPLE / "model")
+    return answers_by("model", patients)
+
+
+def answers_by(model: str, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    classifier = load(EXAMPLE / "service" / "serve.py").Classifier(EXAMPLE / model)
     return [
         {
             "_replication_": replication,
@@ -184,6 +190,33 @@ def test_table_in_the_readme_is_what_comes_out(
         name: (f"{row['value']:.3f}", f"{row['low']:.3f}", f"{row['high']:.3f}", str(row["n"]))
         for name, row in summarize(judge(answers)).items()
     }
+
+
+def test_comparison_in_the_readme_is_what_comes_out(
+    judge: Judge, answers: list[dict[str, Any]], patients: list[dict[str, Any]]
+) -> None:
+    first, second = (pyarrow.dataset.dataset(judge(a)) for a in (answers_by("baseline", patients), answers))
+    (batch,) = compare({"field": "correct", "same": "label"}, first=first, second=second)
+    found = {row["score"]: row for row in batch.to_pylist()}
+    readme = " ".join((EXAMPLE / "README.md").read_text("utf-8").split())
+    effect, p, one, other = (found[name] for name in ("effect", "p_value", "first", "second"))
+    for said in (
+        f"{found['gained']['value']:.0f} are right with the logistic regression alone, "
+        f"{found['lost']['value']:.0f} with naive Bayes alone",
+        f"an effect of {effect['value']:+.3f} in accuracy, with a 95 % interval of {effect['low']:+.3f} to "
+        f"{effect['high']:+.3f}",
+        f"p = {p['value']:.3f}",
+        f"{one['low']:.3f} to {one['high']:.3f} and {other['low']:.3f} to {other['high']:.3f}",
+    ):
+        assert said in readme
+    flips = [
+        row
+        for batch in compare_rows({"field": "correct"}, first=first, second=second)
+        for row in batch.to_pylist()
+    ]
+    assert [row["_index_"] for row in flips if row["flip"] == "lost"] == [72, 78, 176]
+    assert sum(row["flip"] == "gained" for row in flips) == 12
+    assert len(flips) == 190
 
 
 def test_patient_who_is_missed_in_one_of_two_replications_counts_as_half(

@@ -151,7 +151,7 @@ SECRET = "patient-4711"
         ("raw.jsonl", '{"x": NaN}\n', "raw.jsonl:1: has a NaN or Infinity"),
         ("raw.jsonl", f'["{SECRET}"]\n', "raw.jsonl:1: must be a JSON object"),
         ("raw.parquet", SECRET, "raw.parquet cannot be read as Parquet"),
-        ("raw.txt", SECRET, "must end in .csv, .jsonl, .ndjson or .parquet"),
+        ("raw.xyz", SECRET, "must end in one of .csv"),
         ("raw.csv", "x,label\n", "has no rows"),
     ],
 )
@@ -165,10 +165,21 @@ def test_a_wrong_raw_file_is_one_sentence_that_shows_no_content(
     assert store.current("rows") is None
 
 
-def test_several_raw_files_need_steps(store: Store, files: Path) -> None:
-    (files / "a.csv").write_text("x\n1\n")
-    with pytest.raises(SourceError, match="holds 2 files"):
-        ingest(store, files, "b.csv", "x\n1\n")
+def test_raw_files_of_several_kinds_need_steps(store: Store, files: Path) -> None:
+    (files / "a.csv").write_text("x,label\n1,a\n")
+    with pytest.raises(
+        SourceError, match=r"files of 2 kinds \(a\.csv, b\.jsonl\): say in dyff-dagster/ingest"
+    ):
+        ingest(store, files, "b.jsonl", '{"x": 1}')
+
+
+def test_raw_files_of_one_kind_are_one_data_set(store: Store, files: Path) -> None:
+    (files / "a.csv").write_text("x,label\n1,a\n")
+    (files / "README.md").write_text("what this is")
+    assert rows(ingest(store, files, "b.csv", "label,x\nb,2\n")) == [
+        {"_index_": 0, "x": 1.0, "label": "a"},
+        {"_index_": 1, "x": 2.0, "label": "b"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -334,6 +345,6 @@ def test_a_type_that_parquet_cannot_hold_is_named(store: Store, files: Path) -> 
 def test_an_index_is_on_every_line_or_on_none(
     store: Store, files: Path, monkeypatch: pytest.MonkeyPatch, first: str, later: str, message: str
 ) -> None:
-    monkeypatch.setattr("dyff_dagster.sources.dataset._LINES", 1)  # so that they are in two batches
+    monkeypatch.setattr("dyff_dagster.sources.raw_files._LINES", 1)  # so that they are in two batches
     with pytest.raises(SourceError, match=f"raw.jsonl:2 {message}, unlike the lines before"):
         ingest(store, files, "raw.jsonl", f"{first}\n{later}\n")

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -68,7 +68,7 @@ class KubernetesApi:
         self.namespace = namespace
         self.patience = patience
         self._sleep = sleep
-        self._skew = timedelta(0)
+        self._skew: timedelta | None = None
         self.calls = 0
 
     @classmethod
@@ -108,8 +108,14 @@ class KubernetesApi:
         return cls(client.ApiClient(configuration), namespace or "default")
 
     def now(self) -> datetime:
-        """The time by the API server's clock, which is what deadlines are measured by."""
-        return datetime.now(UTC) + self._skew
+        """The time by the API server's clock, which is what deadlines are measured by.
+
+        Raises:
+            ApiError: It was never asked anything before, and does not answer.
+        """
+        if self._skew is None:
+            self.version()
+        return datetime.now(UTC) + (self._skew or timedelta(0))
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of the server."""
@@ -301,6 +307,7 @@ class KubernetesApi:
 
         self.calls += 1
         what = f"{method} {path}"
+        sent = datetime.now(UTC)
         try:
             response = self._client.call_api(
                 path,
@@ -323,12 +330,19 @@ class KubernetesApi:
                 "look at the cluster, and at the address in the kubeconfig",
                 0,
             ) from None
-        said = response.headers.get("Date")
-        if said:
-            self._skew = parsedate_to_datetime(said) - datetime.now(UTC).replace(microsecond=0)
-            if abs(self._skew) <= timedelta(seconds=1):
-                self._skew = timedelta(0)  # the header has whole seconds
+        self._compare_clocks(sent, response.headers.get("Date"))
         return response
+
+    def _compare_clocks(self, sent: datetime, said: str | None) -> None:
+        """Correct what is known of the server's clock, as far as an answer contradicts it (Cristian's algorithm)."""
+        skew = self._skew or timedelta(0)
+        with suppress(TypeError, ValueError):  # no date, or none that can be read: our own clock must do
+            moment = parsedate_to_datetime(
+                said or ""
+            )  # in whole seconds, and of some time since it was asked
+            least, most = moment - datetime.now(UTC), moment + timedelta(seconds=1) - sent
+            skew = max(least, min(most, skew))
+        self._skew = skew
 
     def _refused(self, error: Any, method: str, path: str) -> ApiError:
         try:

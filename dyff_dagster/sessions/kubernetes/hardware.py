@@ -137,9 +137,9 @@ def place(
             not_on_spot = [_expression(key, "NotIn", [value]) for key, value in spot.labels.items()]
             terms = [[*term, *not_on_spot] for term in terms]
     node: dict[str, Any] = {}
-    if any(terms):
+    if all(terms):  # an alternative that any node will do for makes no demands
         node["requiredDuringSchedulingIgnoredDuringExecution"] = {
-            "nodeSelectorTerms": [{"matchExpressions": term} for term in terms if term]
+            "nodeSelectorTerms": [{"matchExpressions": term} for term in terms]
         }
     if preferred:
         node["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
@@ -151,7 +151,7 @@ def place(
         tolerations=_once([item.model_dump(exclude_none=True) for item in tolerations]),
         runtime_class=profiles[0].runtimeClass if profiles else None,
         queue=(profiles[0].queue if profiles else None) or settings.queue,
-        wanted=_words(resources, terms),
+        wanted=_words(resources, terms if all(terms) else []),
         gpus=count,
         spot=use_spot and spot is not None,
     )
@@ -162,6 +162,11 @@ def _profiles(
 ) -> list[AcceleratorProfile]:
     if gpu is None:
         return []
+    if gpu.count < 1:
+        raise KubernetesError(
+            f"{owner}: it asks for {gpu.count} GPUs for each replica; at least 1 is needed, or leave accelerator out",
+            session_id=owner,
+        )
     found = [profile for name in gpu.hardwareTypes if (profile := profile_for(name, settings)) is not None]
     if not found:
         names = " or ".join(gpu.hardwareTypes)

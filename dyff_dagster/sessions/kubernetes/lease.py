@@ -56,7 +56,7 @@ class Lease:
             self._renew()
         except ApiError:
             with self._lock:
-                self._next = time.monotonic() + 1.0
+                self._next = time.monotonic() + max(1.0, self._pause / 30)
             return
         with self._lock:
             self._renewed_at = advances

@@ -110,6 +110,13 @@ class Sessions:
                 f"{who}: it asks for {session.replicas} replicas of service '{service.name}'; at least 1 is needed",
                 session_id=who,
             )
+        accelerator = session.effective_accelerator()
+        if accelerator is not None and accelerator.gpu is None:
+            raise KubernetesError(
+                f"{who}: it asks for an accelerator of kind {accelerator.kind} and does not say which: say it under "
+                "gpu, with its hardwareTypes; a profile may give any device of nodes such a name",
+                session_id=who,
+            )
         placement = place(session.effective_gpu(), session.useSpotPods, self.settings, owner=who)
         container = container_for(
             service,

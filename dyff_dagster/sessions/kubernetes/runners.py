@@ -142,6 +142,14 @@ class _Request:
             )
         return tuple(_TOKEN.sub(lambda match: values[match.group(1)], token) for token in tokens)
 
+    def port(self, default: int) -> int:
+        """The port that the service's own arguments say by number, else the default."""
+        for before, token in zip(["", *self.args], self.args, strict=False):
+            value = token.removeprefix("--port=") if before != "--port" else token
+            if value.isdigit() and (before == "--port" or value != token):
+                return int(value)
+        return default
+
     def variables(self, port: int) -> dict[str, str]:
         """What the local runner's rules promise in the environment."""
         found = {"DYFF_PORT": str(port), "DYFF_HOST": "0.0.0.0"}  # noqa: S104
@@ -232,7 +240,7 @@ def _mock(asked: _Request) -> Container:
 
 def _vllm(asked: _Request) -> Container:
     """vLLM's OpenAI-compatible server; its flags: https://docs.vllm.ai/en/stable/cli/serve.html."""
-    port = 8000
+    port = asked.port(8000)
     model = asked.service.model
     given = {
         "--host": "0.0.0.0",  # noqa: S104
@@ -260,9 +268,11 @@ def _vllm(asked: _Request) -> Container:
 
 def _huggingface(asked: _Request) -> Container:
     """``transformers serve``: https://huggingface.co/docs/transformers/main/en/serving."""
-    port = 8000
+    port = asked.port(8000)
     own = asked.filled(asked.args, port)
-    given = {"--host": "0.0.0.0", "--port": str(port), "--force-model": asked.source()}  # noqa: S104
+    revision = asked.revision()
+    model = asked.source() if revision is None else f"{asked.source()}@{revision}"
+    given = {"--host": "0.0.0.0", "--port": str(port), "--force-model": model}  # noqa: S104
     return Container(
         image=asked.image(),
         command=("transformers", "serve"),

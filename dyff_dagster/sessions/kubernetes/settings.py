@@ -208,7 +208,7 @@ class KubernetesSettings(_Strict):
             raise KubernetesError(
                 f"DYFF_KUBERNETES names {path}, which cannot be read ({error.strerror}): name a YAML file of settings"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark is not None else ""
             raise KubernetesError(f"{path}{line}: is no YAML ({getattr(error, 'problem', error)})") from None
@@ -237,12 +237,10 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         "storage": StorageVolume,
         "spot": SpotNodes,
         "accelerators": AcceleratorProfile,
+        "tolerations": Toleration,
         "steps": StepPods,
         "build": ImageBuilds,
+        "resources": StepResources,
     }
-    model: type[BaseModel] = KubernetesSettings
-    if location[:2] == ("steps", "resources"):
-        model = StepResources
-    elif len(location) > 1:
-        model = of.get(str(location[0]), KubernetesSettings)
-    return list(model.model_fields)
+    named = [of[str(part)] for part in location[:-1] if part in of]
+    return list((named or [KubernetesSettings])[-1].model_fields)

@@ -1,0 +1,253 @@
+"""Raw files as record batches: CSV, JSON, JSON Lines, Parquet, images and texts.
+
+Only the fields that somebody wants are read. A file is never held in memory whole, but an image or a text is one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.sources.json_lines import JsonLinesFault, infer_schema, json_lines_rows
+from dyff_dagster.sources.readers import csv_as_text
+from dyff_dagster.sources.times import holds_times, read_times
+
+__all__ = ["MISFITS", "RawFile", "Wanted", "read_files"]
+
+MISFITS = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What pyarrow raises for a value that is none of a type; the last is half of a surrogate pair."""
+
+Wanted = Mapping[str, pa.DataType | None]
+"""Names of the fields that are wanted, each with the type that it shall have; None: that which it has."""
+
+_LINES = 8_192
+_BYTES = 16 * 1024 * 1024
+_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file that is read: its name within its source, where it lies, and the fields that its path gives."""
+
+    name: str
+    path: Path
+    captured: Mapping[str, str]
+
+
+def read_files(
+    kind: str, files: Sequence[RawFile], wanted: Wanted, error: type[DyffError]
+) -> Iterator[tuple[RawFile, int, pa.RecordBatch]]:
+    """The rows of files of one kind, in order.
+
+    Yields:
+        The file, how many rows of it came before, and some of its rows. Fields that a JSON object lacks are null.
+
+    Raises:
+        error: A file is damaged, or a value does not fit the type that is wanted; it is named and not shown.
+    """
+    if kind in ("image", "text"):
+        yield from _whole_files(kind, files, error)
+        return
+    for file in files:
+        done = 0
+        for batch in _batches(kind, file, wanted, error):
+            yield file, done, _with_captured(batch, file)
+            done += batch.num_rows
+
+
+def _batches(kind: str, file: RawFile, wanted: Wanted, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
+    try:
+        if kind == "csv":
+            yield from csv_as_text(file.path, error)
+        elif kind == "parquet":
+            yield from _parquet(file, wanted)
+        elif kind == "jsonl":
+            yield from _json(file, wanted, lambda: json_lines_rows(file.path), "line", error)
+        else:
+            yield from _json(file, wanted, lambda: _json_rows(file), "object", error)
+    except JsonLinesFault as fault:
+        raise error(f"{_named(fault, file)}: mend the file") from fault
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as fault:
+        if isinstance(fault, OSError) and fault.errno is not None:
+            raise
+        raise error(f"{file.name} cannot be read as {kind.capitalize()}: mend the file") from fault
+
+
+def _parquet(file: RawFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file.path) as parquet:
+        names = [name for name in parquet.schema_arrow.names if name in wanted]
+        if not names:
+            names = parquet.schema_arrow.names
+        yield from parquet.iter_batches(batch_size=_ROWS, columns=names)
+
+
+def _json(
+    file: RawFile,
+    wanted: Wanted,
+    rows: Any,
+    unit: str,
+    error: type[DyffError],
+) -> Iterator[pa.RecordBatch]:
+    types = dict(wanted)
+    if unknown := {name for name, kind in wanted.items() if kind is None}:
+        found = infer_schema(file.path, rows(), unknown)
+        for name in unknown:
+            if name in found.names:
+                types[name] = found.field(name).type
+            else:
+                del types[name]
+    index = "_index_"
+    numbered: bool | None = None
+    waiting: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    size = 0
+    for number, row in rows():
+        # Said once for the whole file: rows numbered by their place among others with numbers of their own would be
+        # rows of another identity.
+        if numbered is None:
+            numbered = index in row
+        elif numbered != (index in row):
+            what = "no" if numbered else "an"
+            raise error(
+                f"{file.name}:{number} has {what} {index}, unlike the {unit}s before: "
+                f"give it to every {unit} or to none"
+            )
+        waiting.append({name: row[name] for name in types if name in row})
+        numbers.append(number)
+        size += sum(len(value) for value in waiting[-1].values() if isinstance(value, str))
+        if len(waiting) == _LINES or size >= _BYTES:
+            yield _to_batch(file, waiting, numbers, types, numbered, unit, error)
+            waiting, numbers, size = [], [], 0
+    if waiting:
+        yield _to_batch(file, waiting, numbers, types, bool(numbered), unit, error)
+
+
+def _to_batch(
+    file: RawFile,
+    rows: list[dict[str, Any]],
+    numbers: list[int],
+    types: Mapping[str, pa.DataType | None],
+    numbered: bool,
+    unit: str,
+    error: type[DyffError],
+) -> pa.RecordBatch:
+    names, arrays = [], []
+    for name, kind in types.items():
+        if name == "_index_" and not numbered:
+            continue
+        values = [row.get(name) for row in rows]
+        try:
+            arrays.append(_array(values, kind))
+        except MISFITS as fault:
+            wrong = next(i for i, value in enumerate(values) if not _fits(value, kind))
+            raise error(
+                f"field {name} about {unit} {numbers[wrong]} of {file.name} does not fit {kind}: correct the value "
+                "or the schema"
+            ) from fault
+        names.append(name)
+    return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+def _fits(value: object, kind: pa.DataType | None) -> bool:
+    try:
+        _array([value], kind)
+    except MISFITS:
+        return False
+    return True
+
+
+def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    if kind is not None and holds_times(kind):
+        values = [read_times(value, kind) for value in values]
+    return pa.array(values, type=kind)
+
+
+def _json_rows(file: RawFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON file, with their numbers from 1: those of its one array, or the one that it is."""
+    import ijson
+
+    with file.path.open("rb") as stream:
+        start = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        stream.seek(3 if stream.seek(0) == 0 and stream.read(3) == b"\xef\xbb\xbf" else 0)
+        prefix = "item" if start == b"[" else ""
+        number = 0
+        try:
+            for number, row in enumerate(ijson.items(stream, prefix, use_float=True), 1):
+                if not isinstance(row, dict):
+                    raise JsonLinesFault(file.path, number, "is no JSON object")
+                yield number, row
+        except (ijson.JSONError, UnicodeDecodeError, OverflowError, RecursionError) as fault:
+            raise JsonLinesFault(file.path, number + 1, "is no JSON") from fault
+
+
+def _named(fault: JsonLinesFault, file: RawFile) -> str:
+    return str(fault).replace(str(file.path), file.name, 1)
+
+
+def _with_captured(batch: pa.RecordBatch, file: RawFile) -> pa.RecordBatch:
+    for name, value in file.captured.items():
+        if name not in batch.schema.names:
+            batch = batch.append_column(name, pa.array([value] * batch.num_rows, pa.string()))
+    return batch
+
+
+def _whole_files(
+    kind: str, files: Sequence[RawFile], error: type[DyffError]
+) -> Iterator[tuple[RawFile, int, pa.RecordBatch]]:
+    """One row for each image or text, some together as far as they are small."""
+    read = _image if kind == "image" else _text
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for file in files:
+        row = {"path": file.name, **file.captured, **read(file, error)}
+        rows.append(row)
+        size += file.path.stat().st_size
+        if size >= _BYTES or len(rows) >= _LINES:
+            yield file, 0, _rows_to_batch(kind, rows)
+            rows, size = [], 0
+    if rows:
+        yield files[-1], 0, _rows_to_batch(kind, rows)
+
+
+def _rows_to_batch(kind: str, rows: Iterable[dict[str, Any]]) -> pa.RecordBatch:
+    rows = list(rows)
+    types = {"bytes": pa.binary()}
+    names = list(rows[0])
+    arrays = [pa.array([row[name] for row in rows], types.get(name, pa.string())) for name in names]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+def _image(file: RawFile, error: type[DyffError]) -> dict[str, Any]:
+    """An image as ``vision.Image`` has it: its bytes as they are, and its format as they say."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file.path) as image:
+            form = (image.format or "").lower()
+            image.verify()
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise error(f"{file.name} is no image, or a damaged one: mend the file or leave it out") from None
+    except OSError as fault:
+        if fault.errno is not None:
+            raise
+        raise error(f"{file.name} is a damaged image: mend the file or leave it out") from None
+    return {"bytes": file.path.read_bytes(), "format": form}
+
+
+def _text(file: RawFile, error: type[DyffError]) -> dict[str, Any]:
+    try:
+        return {"text": file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode()}
+    except UnicodeDecodeError:
+        raise error(f"{file.name} is not UTF-8 text; save the file as UTF-8") from None
