@@ -12,7 +12,7 @@ UI_PORT ?= 3000
 export DAGSTER_DISABLE_TELEMETRY ?= yes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-kubernetes test-long bench pictures lint format clean
+.PHONY: help install demo demo-llm ui test test-kubernetes test-long bench pictures lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,16 @@ demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## run the example audit a
 	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
 	@$(BIN)/dyff-dagster status
 	@echo "Open one with '$(VENV)/bin/dyff-dagster open wdbc-audit', or 'make ui' for Dagster's own."
+
+demo-llm: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## the same with a tiny language model (installs PyTorch)
+	@$(BIN)/python -c 'import torch, transformers, fastapi, uvicorn' 2>/dev/null \
+	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[huggingface]'
+	@$(BIN)/python examples/tiny_llm/make_model.py
+	@echo "Materializing every asset of examples/tiny_llm into $(DYFF_STORAGE_ROOT) ..."
+	@PYTHONWARNINGS='ignore:Function `asset_materialize_command`,ignore:Parameter `include_sources`' \
+	DYFF_CATALOG=examples/tiny_llm \
+	$(BIN)/dagster asset materialize --select '*' -f definitions.py -c examples/run-config.yaml
+	@DYFF_CATALOG=examples/tiny_llm $(BIN)/dyff-dagster status
 
 ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, and serve the pages beside it
 	@trap 'kill 0' EXIT; \

@@ -15,6 +15,9 @@ from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.local import Command
 from dyff_dagster.sessions.servers import serve_environment, serve_line
 
+BESIDE = Path(sys.executable).parent
+"""Where programs are that were installed with us."""
+
 _NEEDED = {
     InferenceServiceRunnerKind.HUGGINGFACE: ("torch", "fastapi", "uvicorn"),
     InferenceServiceRunnerKind.VLLM: (),
@@ -107,7 +110,7 @@ def share_out(gpus: Sequence[str], replicas: int, each: int) -> list[list[str]]:
 
 def _program(name: str, kind: InferenceServiceRunnerKind, session_id: str) -> str:
     """Where a server's program is: beside the running interpreter, else on PATH."""
-    beside = Path(sys.executable).with_name(name)
+    beside = BESIDE / name
     found = str(beside) if beside.is_file() else shutil.which(name)
     missing = [name] if found is None else []
     if found == str(beside):
