@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.syntax import parsed
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dyff_dagster"
@@ -17,19 +18,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0]
-
-
-def parsed(path: Path) -> ast.Module:
-    """A module's syntax tree.
-
-    What is collected as garbage meanwhile may log an exception, whose traceback is parsed too: at that Python 3.11.7
-    fails (gh-106905).
-    """
-    gc.disable()
-    try:
-        return ast.parse(path.read_text())
-    finally:
-        gc.enable()
 
 
 def imports(path: Path) -> list[tuple[str, str]]:
