@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 3.0
 @click.option("--watch", is_flag=True, help="Show it again every few seconds, until it is interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 def status(entity_ids: tuple[str, ...], catalog: str, storage: str, watch: bool, as_json: bool) -> None:
-    """Show where each entity stands: status and reason, since when, its headline score with interval, and its page.
+    """Show where each entity stands: status and reason, since when, its headline score with interval; and the pages.
 
     What has failed, and what waits for what, is read from the Dagster instance that DAGSTER_HOME names; without one,
     the storage root alone is asked, which knows what was computed and nothing else.
@@ -44,7 +44,9 @@ def status(entity_ids: tuple[str, ...], catalog: str, storage: str, watch: bool,
     if not console.is_terminal:
         console = Console(width=200)
     if not watch:
-        console.print(_table(_states(entity_ids, catalog, store)))
+        states = _states(entity_ids, catalog, store)
+        console.print(_table(states))
+        _list_pages(states)
         return
     import time
 
@@ -72,6 +74,16 @@ def _states(entity_ids: tuple[str, ...], catalog: str, store: Store) -> list[Ent
         return entity_states(loaded, store, os.environ.get("DYFF_PAGES_URL"), instance, entity_ids or None)
 
 
+def _list_pages(states: Sequence[EntityState]) -> None:
+    """The pages, each whole on a line of its own, to be copied or clicked."""
+    pages = {state.id: state.page for state in states if state.page}
+    if pages:
+        width = max(map(len, pages))
+        click.echo("Pages:")
+        for entity_id, page in pages.items():
+            click.echo(f"  {entity_id:{width}}  {page}")
+
+
 def _table(states: Sequence[EntityState]) -> Table:
     from rich import box
     from rich.markup import escape
@@ -83,7 +95,6 @@ def _table(states: Sequence[EntityState]) -> Table:
     table.add_column("status")
     table.add_column("since", no_wrap=True)
     table.add_column("headline score [95 % interval]", overflow="fold")
-    table.add_column("page", overflow="fold")
     colours = {
         "Ready": "green",
         "Complete": "green",
@@ -105,7 +116,6 @@ def _table(states: Sequence[EntityState]) -> Table:
             f"[{colour}]{state.status}[/{colour}]{why}",
             f"{state.since.astimezone():%m-%d %H:%M}" if state.since else "",
             (escape(str(state.headline)) if state.headline else "") + failed,
-            state.page or "",
         )
     return table
 

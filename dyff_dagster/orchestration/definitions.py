@@ -50,7 +50,8 @@ def build_definitions(
         executor: Dagster's own default (``multi_or_in_process_executor``) where none is given.
         resource_prefix: The resources are called ``PREFIX_storage`` and ``PREFIX_sessions``. Two catalogs of
             one code location that differ in them need two prefixes. Names of sensors begin with it, too.
-        watch: Directory or file of manifests that the catalog was loaded from: a sensor notices what changes there.
+        watch: Directory or file of manifests that the catalog was loaded from: sensors notice what changes there, and
+            tell what is behind a failure of it.
     """
     name_steps(
         {
@@ -85,12 +86,13 @@ def _sensors(
 ) -> list[dg.SensorDefinition]:
     """Each of them only where it has something to do."""
     asset_keys = {entity.id: translator.get_asset_key(entity) for entity in catalog.entities.values()}
-    sensors: list[dg.SensorDefinition] = [build_failure_sensor(catalog, asset_keys, keys.prefix)]
+    sensors: list[dg.SensorDefinition] = []
     specs = [spec for a in assets for spec in (a.specs if isinstance(a, dg.AssetsDefinition) else [a])]
     automation = build_automation_sensor(specs, keys.prefix)
     if automation is not None:
         sensors.append(automation)
     if watch is not None:
+        sensors.append(build_failure_sensor(catalog, asset_keys, keys.prefix))
         sensors.append(build_catalog_sensor(watch, catalog, translator, keys.prefix))
     if sessions.backend == "kubernetes":
         sensors.append(build_reaper(keys))

@@ -195,7 +195,7 @@ def test_a_killed_download_is_gone_on_with(hub: Hub, store: Store) -> None:
     buffered = 8 * 1024 * 1024
     assert hub.sent("/repos/") <= sum(map(len, files.values())) + (CHUNK + buffered) * len(files)
     ranges = [asked.headers["Range"] for asked in hub.asked if "Range" in asked.headers]
-    assert ranges and all(int(text[6:-1]) % CHUNK == 0 and text != "bytes=0-" for text in ranges)
+    assert ranges and all(int(text[6:-1]) > 0 for text in ranges)  # it goes on, and begins with nothing anew
 
 
 def test_a_part_of_a_file_on_xet_is_gone_on_with(hub: Hub, store: Store, tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_a_corrected_estimator_is_computed_with_again_where_it_is_used(
     assert page is not None
     assert page.inputs["extras"]["package"] == "f" * 64
     text = local_path(page.path / "index.html").read_text("utf-8")
-    assert "Code of the package" in text and f'<code title="{"f" * 64}">' in text
+    assert "Code of the package" in text
+    assert "f" * 64 in text
     judged = audit.store.current("judged")
     assert judged is not None and "package" not in judged.inputs["extras"]
 
