@@ -28,7 +28,7 @@ def plan(
     are sent, and, by what earlier ones took, their tokens, cost, time and GPU hours.
 
     Nothing is computed, asked or written. `likely` is what is computed only if something before it comes out
-    otherwise than it was; its requests are then the most that there can be.
+    otherwise than it was; its requests are the most that there can be, and are not known where its data set changes.
     """
     from dyff_dagster.orchestration.planning import plan as plan_of
     from dyff_dagster.orchestration.selection import ancestors

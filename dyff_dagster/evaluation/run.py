@@ -241,11 +241,11 @@ class _Work:
     def _note(self, client: Client | Fleet, session: Session) -> None:
         """Keep what is known after asking, however it ended."""
         self.stopped = client.stopped
-        if self.tally.failed.count and (session.replicas or session.moving is not None):
-            self.service_log, self.logs = session.log_tail(), f"; the service's log is in {session.directory}"
         self.ledger.flush()
         self.summary.write(self.tally)
         self.store.put_working(self.entity.id, "errors.parquet", self.tally.failed.parquet(), private=True)
+        if self.tally.failed.count and (session.replicas or session.moving is not None):
+            self.service_log, self.logs = session.log_tail(), f"; the service's log is in {session.directory}"
 
     def _client(self, session: Session, workers: int) -> Client:
         return Client(

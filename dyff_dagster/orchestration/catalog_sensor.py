@@ -126,7 +126,7 @@ def look(
         translator: How entities look as assets.
         seen: What was seen the last time; brought up to date.
         instance: Where is reported what is declared, and what is gone.
-        reload: Has the code location loaded again, and says how that went.
+        reload: Has the code location loaded again, and says so; where it raises DyffError it is called again next time.
     """
     said = _report_declared(loaded, translator, seen, instance)
     said += _report_deleted(loaded, translator, seen, instance)
@@ -141,8 +141,13 @@ def look(
     except CatalogError as error:
         seen.broken = files
         return [*said, f"the manifests have problems, and what was loaded before stays: {error}"]
-    seen.files, seen.broken = files, ""
-    return [*said, f"the manifests have changed: {reload()}"]
+    seen.broken = ""
+    try:
+        done = reload()
+    except DyffError as error:
+        return [*said, f"the manifests have changed: {error}; it is tried again"]
+    seen.files = files
+    return [*said, f"the manifests have changed: {done}"]
 
 
 def _same(loaded: Catalog, source: Path) -> bool:
@@ -216,7 +221,7 @@ def _report_deleted(
 
 
 def reloader(url: str | None, location: str | None) -> Callable[[], str]:
-    """Has a code location loaded again, and says how that went.
+    """Has a code location loaded again, and says so; raises DyffError where the web server could not.
 
     Args:
         url: Of the web server; None: nobody can be asked.
@@ -226,10 +231,7 @@ def reloader(url: str | None, location: str | None) -> Callable[[], str]:
     def reload() -> str:
         if not url or not location:
             return f"reload the code location in Dagster's UI, or set {WEBSERVER}, and this does it"
-        try:
-            return _reload(url, location)
-        except DyffError as error:
-            return str(error)
+        return _reload(url, location)
 
     return reload
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dyff_dagster import evaluation
@@ -28,8 +28,10 @@ class Planned:
         kind: Its kind.
         action: ``run``, ``likely`` or ``unchanged``.
         why: In words.
-        answers: An Evaluation's, in all; None where its data set is not there yet, and for other kinds.
-        requests: Those that would be asked; at most, where it is only likely.
+        answers: An Evaluation's, in all; None where its data set is not there yet or would be computed before it, and
+            for other kinds.
+        requests: Those that would be asked; where something else that it is made of would be computed before it, all of
+            them, which is the most that there can be.
         tokens: That these would take, by what earlier ones took; None where nobody counted.
         cost: The same in money, in the currency of ``prices``.
         seconds: The same in time, by the rate of the last run.
@@ -110,16 +112,10 @@ def _planned(
         return Planned(entity.id, entity.kind, UNCHANGED)
     found = Planned(entity.id, entity.kind, action, why)
     if isinstance(entity, Evaluation):
-        return _of_evaluation(entity, step, inputs, found)
+        return _of_evaluation(entity, step, inputs, found, moving)
     if isinstance(entity, InferenceSession):
         gpu = entity.effective_gpu()
-        return Planned(
-            **{
-                **asdict(found),
-                "replicas": entity.replicas,
-                "gpus": gpu.count * entity.replicas if gpu else 0,
-            }
-        )
+        return replace(found, replicas=entity.replicas, gpus=gpu.count * entity.replicas if gpu else 0)
     return found
 
 
@@ -138,14 +134,17 @@ def _changed(inputs: Inputs, commit: Commit) -> str:
     return " and ".join(said) or "what it is made from has changed"
 
 
-def _of_evaluation(entity: Evaluation, step: Step, inputs: Inputs | None, found: Planned) -> Planned:
+def _of_evaluation(
+    entity: Evaluation, step: Step, inputs: Inputs | None, found: Planned, moving: list[str]
+) -> Planned:
+    """What an evaluation would ask, as far as that can be known before what it is made of is computed."""
     session = entity.inferenceSession
     starts = entity.inferenceSessionReference is None and session.inferenceService.runner is not None
     gpu = session.effective_gpu()
     more: dict[str, Any] = {}
     if starts:
         more = {"replicas": session.replicas, "gpus": gpu.count * session.replicas if gpu is not None else 0}
-    if inputs is not None:
+    if inputs is not None and entity.dataset not in moving:
         missing = evaluation.count_missing(
             entity,
             step.store,
@@ -154,13 +153,15 @@ def _of_evaluation(entity: Evaluation, step: Step, inputs: Inputs | None, found:
             withheld=step.withheld(entity),
             options=step.options(entity),
         )
-        more |= {"answers": missing.expected, "requests": missing.requests}
-        more |= _estimates(step.store, entity.id, missing.requests)
-        if missing.requests == 0:
+        # Another model or session may mean another service, of which no answer is there.
+        requests = missing.expected if moving else missing.requests
+        more |= {"answers": missing.expected, "requests": requests}
+        more |= _estimates(step.store, entity.id, requests)
+        if requests == 0:
             more |= {"replicas": 0, "gpus": 0}
         if more.get("seconds") is not None and more.get("gpus"):
             more["gpu_hours"] = round(more["gpus"] * more["seconds"] / 3600, 4)
-    return Planned(**{**asdict(found), **more})
+    return replace(found, **more)
 
 
 def _estimates(store: Store, entity_id: str, requests: int) -> dict[str, Any]:

@@ -74,8 +74,12 @@ class Session:
             replica.check()
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of every replica's log: for a terminal only, they may hold prompts."""
-        return "\n".join(text for replica in self.running() if (text := replica.log_tail(lines)))
+        """The last lines of all logs, none once it has ended: for a terminal only, they may hold prompts."""
+        try:
+            replicas = self.running()
+        except SessionError:
+            return ""  # whoever uses it is told that, and what led to it must not be hidden
+        return "\n".join(text for replica in replicas if (text := replica.log_tail(lines)))
 
 
 def runner_of(service: InferenceServiceSpec, session_id: str) -> InferenceServiceRunner | None:

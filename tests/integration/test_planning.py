@@ -16,6 +16,17 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.store import Store, no_progress
 from tests.integration import small_catalog
 
+MODEL = """kind: Model
+id: net
+account: acme
+name: Net
+annotations: {dyff-dagster/files: net}
+source: {kind: Upload}
+artifact: {kind: HuggingFaceCache, huggingFaceCache: {repoID: acme/net, revision: v1}}
+storage: {medium: ObjectStorage}
+resources: {storage: 1Mi}
+"""
+
 
 class Site:
     """The small catalog and its store."""
@@ -92,6 +103,33 @@ def test_what_comes_after_a_change_is_likely(site: Site) -> None:
     assert found["judged"].action == LIKELY
     assert "doubled" in found["judged"].why
     assert found["functions"].action == UNCHANGED
+
+
+def test_where_its_rows_would_change_nobody_knows_how_many_are_asked(site: Site) -> None:
+    site.compute()
+    small_catalog.write_rows(site.directory, 13)
+    found = site.plan()
+    assert found["rows"].action == RUN
+    assert (found["doubled"].action, found["doubled"].answers, found["doubled"].requests) == (
+        LIKELY,
+        None,
+        None,
+    )
+    # Without the rows in the same run, those that are there count, and all of them are answered.
+    assert site.plan("doubled")["doubled"].action == UNCHANGED
+
+
+def test_where_its_model_would_change_all_may_be_asked(site: Site) -> None:
+    named = "id: doubler\naccount: acme\nname: Doubles\n"
+    site.edit("audit.yaml", named, f"{named}model: net\n")
+    (site.directory / "net").mkdir()
+    (site.directory / "net" / "weights.json").write_text("1")
+    (site.directory / "model.yaml").write_text(MODEL)
+    site.compute()
+    (site.directory / "net" / "weights.json").write_text("2")
+    found = site.plan()
+    assert found["net"].action == RUN
+    assert (found["doubled"].action, found["doubled"].requests) == (LIKELY, 20)
 
 
 def test_changed_code_is_named(site: Site) -> None:

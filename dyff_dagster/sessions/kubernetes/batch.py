@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
 from dyff_dagster.sessions.kubernetes.manifests import RESTRICTED, owned_by
 from dyff_dagster.sessions.kubernetes.names import ENTITY_ID, SESSION, selector
-from dyff_dagster.sessions.kubernetes.provisioning import end
+from dyff_dagster.sessions.kubernetes.provisioning import create_child, end
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
 from dyff_dagster.sessions.kubernetes.signals import View, failed_job, look, own_container, refusal
 from dyff_dagster.sessions.kubernetes.watching import Watched
@@ -107,7 +108,10 @@ def run_batch(
             watched.synced()
             return _wait(api, batch, settings, watched, log, tick)
     finally:
-        end(api, batch.name, uid, wait=settings.grace + 30.0, grace=1)
+        # What has ended is worth no less, and a failure is not to be hidden, because the cluster is slow to forget it.
+        # Its own deadline ends it at the latest, and the next of its name waits for it.
+        with suppress(KubernetesError):
+            end(api, batch.name, uid, wait=settings.grace + 30.0, grace=1)
 
 
 def _create(api: KubernetesApi, batch: Batch, settings: KubernetesSettings, store_root: Path) -> Object:
@@ -122,7 +126,7 @@ def _create(api: KubernetesApi, batch: Batch, settings: KubernetesSettings, stor
         # The lock of the entity is ours: what is there was left by a run that was killed.
         end(api, batch.name, None, wait=settings.grace + 120.0, grace=1, wholly=True)
     try:
-        api.create("networkpolicies", _no_network(batch, made))
+        create_child(api, batch.entity_id, "networkpolicies", _no_network(batch, made))
         change: Object = {"spec": {"suspend": False}}
         return api.patch("jobs", batch.name, change)
     except BaseException:
@@ -159,8 +163,10 @@ def _wait(
             if now - running >= batch.seconds:
                 _keep(keeper, view, log)  # at the Job's own deadline it would go with its pod
                 return BatchEnd(None, f"it took longer than {batch.seconds} s", timed_out=True)
-        elif failed_job(job) is not None:
-            return BatchEnd(None, f"it took longer than {batch.seconds} s", timed_out=True)
+        elif (reason := failed_job(job)) is not None:
+            if reason == "DeadlineExceeded":
+                return BatchEnd(None, f"it took longer than {batch.seconds} s", timed_out=True)
+            return BatchEnd(None, f"its pod was taken away ({reason}): run it again")
         else:
             _refuse(api, batch, settings, view, now - since)
         watched.wait(_SECONDS_BETWEEN_LOOKS)

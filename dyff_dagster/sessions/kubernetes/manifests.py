@@ -192,7 +192,6 @@ def _pod_spec(plan: SessionPlan) -> Object:
                 "name": "service",
                 "image": container.image,
                 "imagePullPolicy": settings.imagePullPolicy,
-                "command": list(container.command) or None,
                 "args": list(container.args),
                 "ports": [{"name": "http", "containerPort": container.port}],
                 "env": [{"name": key, "value": value} for key, value in sorted(environment.items())],
@@ -237,9 +236,8 @@ def _pod_spec(plan: SessionPlan) -> Object:
         "imagePullSecrets": [{"name": name} for name in settings.imagePullSecrets],
     }
     spec.update({key: value for key, value in optional.items() if value})
-    served.update({key: value for key, value in {"command": served["command"]}.items() if value})
-    if served["command"] is None:
-        del served["command"]
+    if container.command:
+        served["command"] = list(container.command)  # else the image's own
     return spec
 
 

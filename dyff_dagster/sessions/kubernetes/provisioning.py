@@ -22,7 +22,6 @@ from dyff_dagster.sessions.kubernetes.manifests import SessionPlan
 from dyff_dagster.sessions.kubernetes.names import (
     ARMED,
     ATTEMPT,
-    COMPONENT,
     FINGERPRINT,
     MANAGED_BY,
     MANAGER,
@@ -105,7 +104,7 @@ def provision(
             # What cannot be completed must not stay, and spends nothing that anybody has asked for.
             _quietly_delete(api, body, made)
         if isinstance(error, ApiError):
-            raise _of(plan, error) from None
+            raise _of(plan.entity_id, error) from None
         raise
     return Provisioned(armed, adopted, token, suspends="suspend" in armed["spec"])
 
@@ -116,7 +115,7 @@ def _must_be_able_to_end(api: KubernetesApi, plan: SessionPlan) -> None:
         may = api.may("delete", "jobs")
     except ApiError as error:
         if error.status not in (403, 404):
-            raise _of(plan, error) from None
+            raise _of(plan.entity_id, error) from None
         return  # nobody tells
     if not may:
         raise KubernetesError(
@@ -136,7 +135,7 @@ def _job(api: KubernetesApi, plan: SessionPlan, body: Object, progress: Progress
             return made, False
         except ApiError as error:
             if error.code != "AlreadyExists":
-                raise _of(plan, error) from None
+                raise _of(plan.entity_id, error) from None
         found = api.get("jobs", plan.name)
         if found is None:
             continue
@@ -198,11 +197,23 @@ def _children(api: KubernetesApi, plan: SessionPlan, owner: Object, token: str |
         ("services", manifests.service(plan, owner)),
     ]
     for kind, body in wanted:
-        _child(api, plan, kind, body, adopted)
+        create_child(api, plan.entity_id, kind, body, adopted)
 
 
-def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopted: bool) -> None:
-    """Create an object of the session; one that is there already may be of a session that is just going."""
+def create_child(api: KubernetesApi, entity_id: str, kind: str, body: Object, adopted: bool = False) -> None:
+    """Create an object that a Job owns; one of its name that is there may be of an earlier Job, and just going.
+
+    Args:
+        api: The cluster.
+        entity_id: Whose it is, for messages.
+        kind: Plural of its kind.
+        body: The object, with its owner.
+        adopted: Whether the Job was there before, and so perhaps this.
+
+    Raises:
+        KubernetesError: The cluster refuses it, or has something else of that name.
+    """
+    name = body["metadata"]["name"]
     begun = time.monotonic()
     lost = False  # whether an answer to an earlier try may have been
     while True:
@@ -211,7 +222,7 @@ def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopt
             return
         except ApiError as error:
             if error.code != "AlreadyExists":
-                raise _of(plan, error) from None
+                raise _of(entity_id, error) from None
             lost = lost or error.tries > 1
         waited = time.monotonic() - begun
         if kind == "secrets":
@@ -219,12 +230,12 @@ def _child(api: KubernetesApi, plan: SessionPlan, kind: str, body: Object, adopt
             # of ours whose answer was lost.
             if adopted or waited >= (_SECONDS_FOR_SECRET if lost else _SECONDS_FOR_OTHERS_SECRET):
                 return
-        elif _is_of(api.get(kind, plan.name), body):
+        elif _is_of(api.get(kind, name), body):
             return
         if waited >= _SECONDS_TO_GO:
             raise KubernetesError(
-                f"{plan.entity_id}: the namespace {api.namespace} has {kind} {plan.name} of something else: remove it",
-                session_id=plan.entity_id,
+                f"{entity_id}: the namespace {api.namespace} has {kind} {name} of something else: remove it",
+                session_id=entity_id,
             )
         time.sleep(0.5)
 
@@ -319,11 +330,5 @@ def _quietly_delete(api: KubernetesApi, body: Object, made: Object | None) -> No
             api.delete("jobs", name, uid=found["metadata"]["uid"], grace=0)
 
 
-def _of(plan: SessionPlan, error: ApiError) -> KubernetesError:
-    return KubernetesError(f"{plan.entity_id}: {error}", session_id=plan.entity_id, reason=error.reason)
-
-
-def is_ours(job: Object) -> bool:
-    """Whether a Job is a session of ours."""
-    found = job["metadata"].get("labels") or {}
-    return found.get(MANAGED_BY) == MANAGER and found.get(COMPONENT) == "session"
+def _of(entity_id: str, error: ApiError) -> KubernetesError:
+    return KubernetesError(f"{entity_id}: {error}", session_id=entity_id, reason=error.reason)
