@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, storage_option
+from dyff_dagster.cli.terminal import table_console
 
 if TYPE_CHECKING:
     from dyff_dagster.audits.bundle import Verification
@@ -156,13 +157,10 @@ def keygen(name: Path, passphrase_env: str | None) -> None:
 
 def _print(found: Verification) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=200, highlight=False)
+    console = table_console(highlight=False)
     colours = {"holds": "green", "recomputed": "green", "skipped": "yellow", "asserted": "yellow"}
     checks = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("check", "result", "of what"):

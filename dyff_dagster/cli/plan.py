@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, storage_option
+from dyff_dagster.cli.terminal import table_console
 
 if TYPE_CHECKING:
     from dyff_dagster.orchestration.planning import Planned
@@ -53,7 +54,6 @@ def plan(
 
 def _print(planned: Sequence[Planned]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -78,10 +78,7 @@ def _print(planned: Sequence[Planned]) -> None:
             "" if each.seconds is None else _duration(each.seconds),
             _gpus(each),
         )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    table_console().print(table)
 
 
 def _gpus(each: Planned) -> str:

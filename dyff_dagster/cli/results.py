@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, storage_option
+from dyff_dagster.cli.terminal import table_console
 from dyff_dagster.schema.errors import DyffError
 
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ def status(entity_ids: tuple[str, ...], catalog: str, storage: str, watch: bool,
         states = _states(entity_ids, catalog, store)
         click.echo(json.dumps([state.to_json() for state in states], indent=1))
         return
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
+    console = table_console()
     if not watch:
         states = _states(entity_ids, catalog, store)
         console.print(_table(states))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dyff_dagster.cli.options import open_store, storage_option
+from dyff_dagster.cli.terminal import table_console
 from dyff_dagster.schema.errors import DyffError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ def sessions(storage: str, as_json: bool) -> None:
         click.echo("no session runs")
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -53,10 +53,7 @@ def sessions(storage: str, as_json: bool) -> None:
             _shown(one["ends"]),
             one["where"],
         )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    table_console().print(table)
 
 
 @click.command(short_help="End a session, here or on the cluster.")

@@ -27,12 +27,10 @@ class Missing:
     Attributes:
         expected: Answers in all: rows times replications.
         requests: Those that are not there, each of them a request at least.
-        bytes: Of these requests' bodies.
     """
 
     expected: int
     requests: int
-    bytes: int
 
 
 def count_missing(
@@ -65,7 +63,7 @@ def count_missing(
     builder, reader = RequestBuilder(interface.inputPipeline, withheld), ResponseReader(interface)
     parts = Parts(store, entity.id, service_digest, reader.type, options.accept)
     data = open_dataset(dataset)
-    requests = size = position = 0
+    requests = position = 0
     with tempfile.TemporaryDirectory(prefix="dyff-plan-") as spill:
         rows = OrderedRows(data, builder.columns(data.schema.names), Path(spill) / "sorting")
         try:
@@ -76,12 +74,10 @@ def count_missing(
                     made = [builder.request(row, position + at) for at, row in enumerate(some.to_pylist())]
                     position += len(made)
                     digests = np.frombuffer(b"".join(each.digest for each in made), np.uint64).reshape(-1, 4)
-                    bodies = np.array([len(each.body) for each in made])
                     indices = some.column(INDEX).to_numpy()
                     for replication in range(entity.replications):
                         there = parts.find(replication, indices, digests).there
                         requests += int((~there).sum())
-                        size += int(bodies[~there].sum())
         finally:
             rows.close()
-    return Missing(expected, requests, size)
+    return Missing(expected, requests)

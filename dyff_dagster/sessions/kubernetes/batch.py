@@ -12,7 +12,7 @@ from typing import Any
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi, Object
 from dyff_dagster.sessions.kubernetes.errors import ApiError, KubernetesError
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
-from dyff_dagster.sessions.kubernetes.manifests import RESTRICTED, owned_by
+from dyff_dagster.sessions.kubernetes.manifests import RESTRICTED, owned_by, restricted_pod
 from dyff_dagster.sessions.kubernetes.names import ENTITY_ID, SESSION, selector
 from dyff_dagster.sessions.kubernetes.provisioning import create_child, end
 from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
@@ -237,18 +237,8 @@ def batch_job(batch: Batch, settings: KubernetesSettings, store_root: Path) -> O
         )
     environment = {**batch.environment, "HOME": "/tmp"}  # noqa: S108
     pod: Object = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **restricted_pod(settings),
         "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": settings.user,
-            "runAsGroup": settings.user,
-            "fsGroup": settings.user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "containers": [
             {
                 "name": "analysis",
@@ -270,13 +260,8 @@ def batch_job(batch: Batch, settings: KubernetesSettings, store_root: Path) -> O
             {"name": "storage", "persistentVolumeClaim": {"claimName": storage.claim}},
         ],
     }
-    optional = {
-        "tolerations": [item.model_dump(exclude_none=True) for item in settings.tolerations],
-        "nodeSelector": settings.nodeSelector,
-        "priorityClassName": settings.priorityClass,
-        "imagePullSecrets": [{"name": name} for name in settings.imagePullSecrets],
-    }
-    pod.update({key: value for key, value in optional.items() if value})
+    if settings.tolerations:
+        pod["tolerations"] = [item.model_dump(exclude_none=True) for item in settings.tolerations]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

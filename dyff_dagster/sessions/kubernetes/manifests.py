@@ -170,23 +170,13 @@ def _pod_spec(plan: SessionPlan) -> Object:
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
     environment = {"HOME": "/tmp/home", "HF_HOME": "/tmp/huggingface", **container.environment}  # noqa: S108
     spec: Object = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **restricted_pod(settings),
         # The first process of a PID namespace ignores SIGTERM unless it handles it, and most servers' does not:
         # ending a session would always take its whole grace. In a shared one, the pause container is the first.
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": settings.grace,
         # The Job's deadline is kept by the control plane, this one by the node itself, whoever else is away.
         "activeDeadlineSeconds": settings.maxLifetime,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": settings.user,
-            "runAsGroup": settings.user,
-            "fsGroup": settings.user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "containers": [
             {
                 "name": "service",
@@ -230,15 +220,35 @@ def _pod_spec(plan: SessionPlan) -> Object:
     optional = {
         "affinity": placement.affinity,
         "tolerations": placement.tolerations,
-        "nodeSelector": settings.nodeSelector,
         "runtimeClassName": placement.runtime_class,
-        "priorityClassName": settings.priorityClass,
-        "imagePullSecrets": [{"name": name} for name in settings.imagePullSecrets],
     }
     spec.update({key: value for key, value in optional.items() if value})
     if container.command:
         served["command"] = list(container.command)  # else the image's own
     return spec
+
+
+def restricted_pod(settings: KubernetesSettings) -> Object:
+    """Give what every pod of ours begins with: no rights on the cluster, no root, and the settings' place for it."""
+    optional = {
+        "nodeSelector": settings.nodeSelector,
+        "priorityClassName": settings.priorityClass,
+        "imagePullSecrets": [{"name": name} for name in settings.imagePullSecrets],
+    }
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": settings.user,
+            "runAsGroup": settings.user,
+            "fsGroup": settings.user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **{key: value for key, value in optional.items() if value},
+    }
 
 
 def _mount_files(plan: SessionPlan, served: Object, volumes: list[Object]) -> None:
