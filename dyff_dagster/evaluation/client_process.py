@@ -55,10 +55,11 @@ class _Places:
     """Where requests may go now, and which replicas have not ended, as whoever started this process says."""
 
     def __init__(self, urls: list[str]) -> None:
-        self.serving, self.living = urls, urls
+        self.now = (urls, urls)  # one value, which another thread replaces as a whole
 
     def __call__(self, answered: int) -> list[tuple[str, _Replica]]:
-        return [(url, _Replica(url, self)) for url in self.serving]
+        serving, _ = self.now
+        return [(url, _Replica(url, self)) for url in serving]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,8 @@ class _Replica:
 
     def check(self) -> None:
         """Raise SessionError when it has ended."""
-        if self.base_url not in self.places.living:
+        _, living = self.places.now
+        if self.base_url not in living:
             raise SessionError("a replica has ended")
 
     def log_tail(self, lines: int = 20) -> str:
@@ -129,7 +131,7 @@ def _receive(
         while True:
             message = connection.recv()
             if isinstance(message, tuple):
-                _, places.serving, places.living = message
+                places.now = message[1:]
             else:
                 chunks.put(message)
     except (EOFError, OSError):

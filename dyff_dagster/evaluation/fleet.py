@@ -102,6 +102,8 @@ class Fleet:
             EvaluationError: The endpoint fails everything, or a client process died.
         """
         self.tally.started = time.monotonic()
+        # Known before anybody is asked: one that is busy at the first look later on must not be taken for ended.
+        self._follow()
         key = secrets.token_bytes(32)
         with tempfile.TemporaryDirectory(prefix="dyff-") as directory, contextlib.ExitStack() as stack:
             address = str(Path(directory) / "socket")  # the directory is this user's alone
@@ -196,15 +198,10 @@ class Fleet:
         Where replicas come and go, the client processes are told.
         """
         if self._session.moving is not None:
-            places = dict(self._session.moving(self.tally.answered))
-            self._replicas |= places
-            self._replicas = {url: r for url, r in self._replicas.items() if url in places or _lives(r)}
-            now = (list(places), list(self._replicas))
-            if now != self._places:
-                self._places = now
+            if self._follow():
                 for connection in connections:
                     with contextlib.suppress(OSError):  # whoever listens to it knows why
-                        self._send(connection, ("places", *now))
+                        self._send(connection, ("places", *self._places))
             return
         replicas = self._session.replicas
         ended: list[SessionError] = []
@@ -215,6 +212,20 @@ class Fleet:
                 ended.append(error)
         if ended and len(ended) == len(replicas):
             raise ended[0]
+
+    def _follow(self) -> bool:
+        """Where requests may go now and which replicas have not ended, where they come and go; whether it is new.
+
+        Raises:
+            SessionError: The session has ended.
+        """
+        if self._session.moving is None:
+            return False
+        places = dict(self._session.moving(self.tally.answered))
+        self._replicas |= places
+        self._replicas = {url: r for url, r in self._replicas.items() if url in places or _lives(r)}
+        before, self._places = self._places, (list(places), list(self._replicas))
+        return self._places != before
 
     def _job(self, number: int) -> dict[str, Any]:
         """What a client process needs to know."""

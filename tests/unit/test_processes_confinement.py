@@ -100,14 +100,22 @@ def test_what_is_its_own_is_written_and_everything_is_read(place: Place, code: s
 
 def test_the_environment_of_another_process_is_not_read(place: Place) -> None:
     """That of whoever started it holds the keys that it must not have."""
-    other = subprocess.Popen(["sleep", "60"], env={**os.environ, "MY_API_TOKEN": "hunter2"})
+    other = subprocess.Popen(
+        ["sh", "-c", "echo ready; read end"],
+        env={**os.environ, "MY_API_TOKEN": "hunter2"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
     try:
+        assert other.stdout.readline() == "ready\n"  # before it runs, the kernel does not show it
         environment = Path(f"/proc/{other.pid}/environ")
         assert "hunter2" in environment.read_text()
         done = place.run(f"print(pathlib.Path({str(environment)!r}).read_text())")
     finally:
         other.kill()
-        other.wait()
+        other.communicate()
     assert "PermissionError" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
 
