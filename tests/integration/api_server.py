@@ -254,9 +254,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, found)
         if self.command == "PATCH":
             return self.reply(200, self.api.put(kind, merged(found, body)))
-        wanted = (body.get("preconditions") or {}).get("uid")
-        if wanted not in (None, found["metadata"]["uid"]):
-            return self.refuse(409, "Conflict", f"the UID in the precondition ({wanted}) does not match")
+        for field, wanted in (body.get("preconditions") or {}).items():
+            if wanted != found["metadata"][field]:
+                return self.refuse(
+                    409, "Conflict", f"the {field} in the precondition ({wanted}) does not match"
+                )
         self.api.remove(kind, name)
         return self.reply(200, {"kind": "Status", "status": "Success"})
 

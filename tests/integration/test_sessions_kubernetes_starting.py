@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dyff_dagster.sessions.kubernetes import KubernetesError
+from dyff_dagster.sessions.kubernetes import Cluster, KubernetesError, KubernetesSettings
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
@@ -27,7 +27,7 @@ from dyff_dagster.sessions.kubernetes.provisioning import Provisioned, provision
 from dyff_dagster.sessions.kubernetes.starting import Start
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from tests.integration.api_server import ApiServer, connected, done_and_dropped, refused
-from tests.unit.session_plans import plan
+from tests.unit.session_plans import IMAGES, plan
 from tests.unit.test_sessions_kubernetes_signals import RECORDED, conditions, container
 
 pytest.importorskip("kubernetes")
@@ -370,3 +370,37 @@ def test_a_session_that_could_not_be_ended_is_not_started(server: ApiServer, tmp
     with pytest.raises(KubernetesError, match="we may not delete jobs in the namespace default"):
         made(server, connected(server), plan(tmp_path))
     assert server.objects == {}
+
+
+def test_a_session_that_is_ended_while_it_is_taken_over_is_made_anew(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    api, planned = connected(server), plan(tmp_path)
+    first = made(server, api, planned)
+
+    def ended(_: Any) -> bool:
+        server.remove("jobs", planned.name)
+        return False
+
+    server.cue("PATCH", "/jobs/", ended)
+    second = made(server, api, planned)
+    assert not second.adopted and second.uid != first.uid
+    assert server.objects["secrets"][planned.name]["metadata"]["ownerReferences"][0]["uid"] == second.uid
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_nobody_ends_an_orphan_that_a_run_has_just_taken_over(
+    server: ApiServer, tmp_path: Path, taken_over: bool
+) -> None:
+    api, planned = connected(server), plan(tmp_path)
+    cluster = Cluster(KubernetesSettings(images=IMAGES), tmp_path / "store", connect=lambda: api)
+    made(server, api, planned)
+
+    def is_over(run_id: str) -> bool:
+        if taken_over:  # between the look and the deed
+            assert made(server, connected(server), planned).adopted
+        return True
+
+    ended = cluster.reap(is_over)
+    assert [session.entity_id for session, _ in ended] == ([] if taken_over else ["asked"])
+    assert len(server.objects["jobs"]) == taken_over

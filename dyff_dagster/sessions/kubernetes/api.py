@@ -147,24 +147,34 @@ class KubernetesApi:
         """Change some fields of an object (a strategic merge patch)."""
         return self._call("PATCH", self._path(kind, name), body=body, content=_MERGE)
 
-    def delete(self, kind: str, name: str, *, uid: str | None = None, grace: int | None = None) -> bool:
+    def delete(
+        self,
+        kind: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        version: str | None = None,
+        grace: int | None = None,
+    ) -> bool:
         """Delete an object, and what it owns before it; whether there was one.
 
         Args:
             kind: Plural of its kind.
             name: Of the object.
             uid: Delete only the object that has it, not a later one of the same name.
+            version: Delete it only as it was then (its ``resourceVersion``), not after somebody has changed it.
             grace: Seconds for its pods; default their own.
         """
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        wanted = {"uid": uid, "resourceVersion": version}
+        if conditions := {key: value for key, value in wanted.items() if value is not None}:
+            body["preconditions"] = conditions
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         try:
             self._call("DELETE", self._path(kind, name), body=body)
         except ApiError as error:
-            if error.status == 404 or (error.status == 409 and uid is not None):
+            if error.status == 404 or (error.status == 409 and bool(conditions)):
                 return False
             raise
         return True

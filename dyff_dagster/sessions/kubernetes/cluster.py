@@ -324,6 +324,8 @@ class Cluster:
     ) -> list[tuple[ClusterSession, str]]:
         """End the sessions of this storage root that nobody needs any more.
 
+        One that somebody has changed since we looked, as a run does that takes it over, is left alone.
+
         Args:
             run_is_over: Whether a Dagster run has ended; None for one that is not known.
             dry: Only say which.
@@ -339,10 +341,13 @@ class Cluster:
             for session in self.sessions()
             if (why := why_orphan(session, self.api.now(), run_is_over))
         ]
-        for session, _ in found:
-            if not dry:
-                self.api.delete("jobs", session.name, uid=session.uid)
-        return found
+        if dry:
+            return found
+        return [
+            (session, why)
+            for session, why in found
+            if self.api.delete("jobs", session.name, uid=session.uid, version=session.version)
+        ]
 
     def session(self, entity_id: str) -> ClusterSession | None:
         """The session of an entity, or None."""

@@ -32,6 +32,7 @@ class ClusterSession:
         kind: Whether it is an Evaluation's or an InferenceSession's.
         queue: Kueue's LocalQueue that it waits in; empty where there is none.
         uid: Of its Job.
+        version: Of its Job, as it was seen: another one has been changed since.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ClusterSession:
     kind: str = ""
     queue: str = ""
     uid: str = ""
+    version: str = ""
 
     @property
     def ended(self) -> bool:
@@ -85,6 +87,7 @@ def shown(api: KubernetesApi, job: Object, ready: int | None = None) -> ClusterS
         kind=labels.get(KIND, ""),
         queue=labels.get("kueue.x-k8s.io/queue-name", ""),
         uid=metadata["uid"],
+        version=metadata.get("resourceVersion", ""),
         phase=phase,
         ready=ready,
         replicas=job["spec"]["parallelism"],

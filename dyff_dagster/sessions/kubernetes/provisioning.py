@@ -147,10 +147,13 @@ def _job(api: KubernetesApi, plan: SessionPlan, body: Object, progress: Progress
         if _attempt_of(found) == _attempt_of(body):
             return found, False  # the answer to our own request was lost
         if _may_be_adopted(found, plan, api.now()):
-            progress(f"session {plan.name}: found one that an earlier run left, and took it over", None, None)
-            run = dict(plan.labels).get(RUN)
-            return api.patch("jobs", plan.name, {"metadata": {"labels": {RUN: run}}}), True
-        if not found["metadata"].get("deletionTimestamp"):
+            taken = _taken_over(api, plan)
+            if taken is not None:
+                progress(
+                    f"session {plan.name}: found one that an earlier run left, and took it over", None, None
+                )
+                return taken, True
+        elif not found["metadata"].get("deletionTimestamp"):
             progress(f"session {plan.name}: ending one that does not fit any more", None, None)
             api.delete("jobs", plan.name, uid=found["metadata"]["uid"])
         if time.monotonic() >= end:
@@ -160,6 +163,17 @@ def _job(api: KubernetesApi, plan: SessionPlan, body: Object, progress: Progress
                 session_id=plan.entity_id,
             )
         time.sleep(0.5)
+
+
+def _taken_over(api: KubernetesApi, plan: SessionPlan) -> Object | None:
+    """The Job of that name, which belongs to this run now; None where somebody has ended it meanwhile."""
+    try:
+        taken = api.patch("jobs", plan.name, {"metadata": {"labels": {RUN: dict(plan.labels).get(RUN)}}})
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise _of(plan.entity_id, error) from None
+    return None if taken["metadata"].get("deletionTimestamp") else taken
 
 
 def _may_be_adopted(found: Object, plan: SessionPlan, now: datetime) -> bool:
