@@ -34,7 +34,7 @@ from dyff_dagster.schema.canonical import canonical_json, sha256_text
 from dyff_dagster.schema.content import ContentDigest
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import Evaluation
-from dyff_dagster.sessions import Session
+from dyff_dagster.sessions import Session, SessionError
 from dyff_dagster.store import (
     Commit,
     Completeness,
@@ -180,6 +180,9 @@ class _Work:
                 with session() as opened:
                     self.tally.session = opened.notes
                     self._ask(opened, _chain(first, rest))
+            except SessionError as error:
+                self.tally.session = self.tally.session or error.notes
+                raise
             finally:
                 if self.tally.session:  # what it took is known when it has ended
                     with contextlib.suppress(OSError):

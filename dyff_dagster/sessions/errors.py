@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 from dyff_dagster.processes import tail
 from dyff_dagster.schema.errors import DyffError
@@ -20,6 +21,7 @@ class SessionError(DyffError):
         replica: Which replica, from 0; None where it is not about one.
         exit_code: How the replica's process ended, negative for a signal; None where it did not end.
         log: The file with the service's last output, where there is one.
+        notes: What it took, as ``Session.notes`` has it; empty where nobody measured.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class SessionError(DyffError):
         self.replica = replica
         self.exit_code = exit_code
         self.log = log
+        self.notes: dict[str, Any] = {}
         super().__init__(message)
 
     def log_tail(self, lines: int = 20) -> str:

@@ -23,7 +23,7 @@ from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import DataSchema, Evaluation, SchemaAdapter
 from dyff_dagster.schema.prices import Prices
-from dyff_dagster.sessions import Session, open_session
+from dyff_dagster.sessions import Session, SessionError, open_session
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 from tests.integration.servers import Behaviour, Reply, Server, double
 
@@ -488,6 +488,22 @@ def test_the_summary_adds_up_over_runs(tmp_path: Path) -> None:
         assert (summary["rows"], summary["requests"], summary["runs"]) == (20, 21, 2)
         assert summary["errors"] == {"status-400": 1}
         assert set(summary["latency"]) == {"p50", "p95", "p99"}
+
+
+def test_what_a_session_cost_that_never_answered_is_counted(tmp_path: Path) -> None:
+    @contextmanager
+    def never() -> Iterator[Session]:
+        error = SessionError("eval-1: its replicas do not start", session_id="eval-1")
+        error.notes = {"gpuSeconds": 40.0}
+        raise error
+        yield
+
+    with world(tmp_path) as w:
+        for _ in range(2):
+            with pytest.raises(SessionError, match="do not start"):
+                w.run(session=never)
+        assert w.summary()["gpuSeconds"] == 80.0
+        assert w.run().facts.notes["total"]["gpuSeconds"] == 80.0
 
 
 def test_binary_and_times_travel_as_contract_says(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dyff_dagster.sessions.kubernetes import Cluster, KubernetesError, KubernetesSettings
+from dyff_dagster.schema.platform import InferenceSessionSpec
+from dyff_dagster.sessions.kubernetes import Cluster, KubernetesError, KubernetesSettings, Owner
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from dyff_dagster.sessions.kubernetes.lease import Lease
 from dyff_dagster.sessions.kubernetes.logs import LogKeeper
@@ -27,7 +29,8 @@ from dyff_dagster.sessions.kubernetes.provisioning import Provisioned, provision
 from dyff_dagster.sessions.kubernetes.starting import Start
 from dyff_dagster.sessions.kubernetes.watching import Watched
 from tests.integration.api_server import ApiServer, connected, done_and_dropped, refused
-from tests.unit.session_plans import IMAGES, plan
+from tests.unit.session_plans import IMAGES, gpus, plan
+from tests.unit.test_sessions_kubernetes_runners import service
 from tests.unit.test_sessions_kubernetes_signals import RECORDED, conditions, container
 
 pytest.importorskip("kubernetes")
@@ -243,6 +246,44 @@ def test_the_log_of_a_pod_that_failed_is_kept_and_not_quoted(server: ApiServer, 
     )
     assert started.error is not None and "a prompt" in started.error.log_tail()
     assert server.count("GET", "/pods/pod-0/log .*'container': 'service'") >= 1
+
+
+def test_what_never_came_to_answer_says_what_it_took_of_the_accelerators(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    asked = service("container")
+    session = InferenceSessionSpec.model_validate(
+        {"inferenceService": asked, "accelerator": gpus("l4", count=2)}
+    )
+    settings = KubernetesSettings.model_validate({"images": IMAGES, "preset": "nvidia", "crashes": 1})
+    cluster = Cluster(settings, tmp_path / "store", connect=lambda: connected(server))
+    name = cluster.plans.name("asked")
+
+    def crash() -> None:
+        """A pod that its node took in a minute ago, and whose service ends at once."""
+        while not (job := server.objects.get("jobs", {}).get(name)):
+            time.sleep(0.05)
+        begun = (datetime.now(UTC) - timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        failed = status("Failed", '{"terminated": {"exitCode": 1, "reason": "Error"}}') | {"startTime": begun}
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+        server.put("pods", {
+            "metadata": {"name": "pod-0", "labels": labels, "ownerReferences": [owner]},
+            "spec": {"nodeName": "gpu-1", "containers": []}, "status": failed,
+        })  # fmt: skip
+
+    threading.Thread(target=crash, daemon=True).start()
+    opening = cluster.open(
+        session, Owner("asked", "Evaluation", "acme", "run-1"), directory=tmp_path, model=None,
+        service_digest="digest", logs=tmp_path / "logs",
+    )  # fmt: skip
+    with (
+        pytest.raises(KubernetesError, match="never came to answer: it ended with exit code 1") as raised,
+        opening,
+    ):
+        pass
+    assert 120 <= raised.value.notes["gpuSeconds"] < 480
+    assert server.objects["jobs"] == {}
 
 
 def test_pods_that_ended_before_a_session_was_taken_over_do_not_count(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dyff_dagster.schema.platform import InferenceServiceSpec, InferenceSession, InferenceSessionSpec
+from dyff_dagster.sessions.errors import SessionError
 from dyff_dagster.sessions.hosted import hosted_url, resolve_headers
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from dyff_dagster.sessions.kubernetes.attaching import running_job, running_of, token_of
@@ -144,6 +145,9 @@ class Cluster:
             )
             opened.urls.extend(url for url, _ in running.places(0))
             yield opened
+        except SessionError as error:
+            error.notes = notes  # also what did not come to answer has cost something
+            raise
         finally:
             notes.update(running.end())
             notes["apiCalls"] = self.api.calls
