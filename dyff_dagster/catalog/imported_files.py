@@ -16,6 +16,7 @@ from dyff_dagster.schema.platform import (
     ModelSourceKinds,
     Module,
 )
+from dyff_dagster.store import LinkInTheWay, refuse_links, replacing
 from dyff_dagster.store.paths import PathOutside, resolve_inside
 
 __all__ = ["FilesMissing", "place_files"]
@@ -45,12 +46,13 @@ def place_files(
     Args:
         entity: The entity.
         data: The directory that its files lie in.
-        target: The directory of its manifest.
+        target: The directory of its manifest, in that of the catalog.
         copy: Copy the files to ``target/files``; else the annotation leads to ``data``.
         made: Gets the files that are copied, with what they replaced.
 
     Raises:
         FilesMissing: a file that it names is not there, or its path leads out of ``data``.
+        LinkInTheWay: a copy would be written through a symbolic link.
     """
     directory, names = _files_of(entity, data)
     others = [item for item in entity.annotations if item.key != _FILES]
@@ -61,10 +63,13 @@ def place_files(
         where = _COPIES
         for name in names:
             copied = target / _COPIES / name
+            if copied.is_symlink():
+                raise LinkInTheWay(copied)
+            refuse_links(copied, target.parent)
             if made is not None:
                 made.setdefault(copied, copied.read_bytes() if copied.is_file() else None)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(directory / name, copied)
+            with (directory / name).open("rb") as source, replacing(copied, target.parent) as stream:
+                shutil.copyfileobj(source, stream)
     else:
         where = Path(os.path.relpath(directory.resolve(), target.resolve())).as_posix()
     annotations = [*others, Annotation(key=_FILES, value=where)]

@@ -26,6 +26,7 @@ from dyff_dagster.schema.ids import IdError, check_id
 from dyff_dagster.schema.interchange import InterchangeError, full_form, read_entity
 from dyff_dagster.schema.platform import DyffEntity
 from dyff_dagster.schema.statuses import EntityStatus
+from dyff_dagster.store import LinkInTheWay, replacing
 
 __all__ = ["Imported", "import_entities"]
 
@@ -98,7 +99,10 @@ def import_entities(
     placed: dict[str, DyffEntity] = {}
     for entity_id, found in task.found.items():
         manifest = task.out / entity_id / f"{found.entity.kind.lower()}.yaml"
-        if manifest.exists() and not overwrite:
+        link = next((place for place in (manifest, manifest.parent) if place.is_symlink()), None)
+        if link is not None:
+            task.problem(link, str(LinkInTheWay(link)).removeprefix(f"{link} "), "", entity_id)
+        elif manifest.exists() and not overwrite:
             task.problem(manifest, "is there already; say --overwrite to replace it", "", entity_id)
         try:
             placed[entity_id] = place_files(found.entity, found.data, task.out / entity_id, copy=False)
@@ -259,10 +263,10 @@ def _write(task: _Import, placed: Mapping[str, DyffEntity], entity_id: str, *, s
     path = task.out / entity_id / f"{placed[entity_id].kind.lower()}.yaml"
     if path not in task.before:
         task.before[path] = path.read_bytes() if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In full, every unusual character is written as its number.
     text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=short, width=100)
-    path.write_text(text, "utf-8")
+    with replacing(path, task.out) as stream:
+        stream.write(text.encode())
 
 
 def _loaded(task: _Import) -> Catalog:
@@ -291,7 +295,8 @@ def _undo(task: _Import) -> None:
         if content is None:
             path.unlink(missing_ok=True)
         else:
-            path.write_bytes(content)
+            with replacing(path, task.out) as stream:
+                stream.write(content)
     folders = {folder for path in task.before for folder in path.parents}
     for folder in sorted(folders, reverse=True):
         ours = folder.is_relative_to(task.out) and folder not in task.folders

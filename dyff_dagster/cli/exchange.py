@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +80,8 @@ def export(
     An ID may be FAMILY@MEMBER, as in manifests. Printed, one entity is an object and several are a list. For
     0.46, which demands a status and a time of creation, those of the storage are taken, else Created and now.
     """
+    from dyff_dagster.store import refuse_links, replacing
+
     loaded = load_catalog(catalog)
     store = open_store(storage)
     written: dict[str, dict[str, Any]] = {}
@@ -93,37 +93,15 @@ def export(
         return
     paths = {name: Path(out, name, f".{data['kind'].lower()}.json") for name, data in written.items()}
     for path in paths.values():
-        if path.parent.is_symlink():
-            raise DyffError(
-                f"{path.parent} is a symbolic link, and nothing is written through one; "
-                "remove it, or name another place"
-            )
+        refuse_links(path, Path(out))
     there = [str(path) for path in paths.values() if os.path.lexists(path)]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise DyffError(f"{there[0]}{more} is there already; name another place, or say --overwrite")
     for name, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path, json.dumps(written[name], indent=1, ensure_ascii=False) + "\n")
+        with replacing(path, Path(out)) as stream:
+            stream.write((json.dumps(written[name], indent=1, ensure_ascii=False) + "\n").encode())
         click.echo(str(path))
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a file, in the place of whatever has its name: a link, symbolic or hard, is not written through."""
-    # Nor is one that takes the directory's place just now.
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    temporary = f".{uuid.uuid4().hex}"
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=directory), "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
-    finally:
-        os.close(directory)
 
 
 def _exported(catalog: Catalog, store: Store, entity_id: str, schema: SchemaName) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
+from dyff_dagster.store.replacing import LinkInTheWay, refuse_links, replacing
 from dyff_dagster.store.revisions import RecordedRevision, Revisions
 from dyff_dagster.store.store import Draft, Store
 
@@ -30,6 +31,7 @@ __all__ = [
     "Facts",
     "FileDigest",
     "Inputs",
+    "LinkInTheWay",
     "Progress",
     "RecordedRevision",
     "Revisions",
@@ -40,5 +42,7 @@ __all__ = [
     "columns_of",
     "local_path",
     "no_progress",
+    "refuse_links",
+    "replacing",
     "unified_diff",
 ]

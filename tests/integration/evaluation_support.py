@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,13 @@ class World:
         options: EvaluationOptions = QUICK,
         *,
         service: str = "service-1",
-        session: Callable[[], AbstractContextManager[Session]] | None = None,
         **arguments: Any,
     ) -> Commit:
-        """Run it, under its lock, in a session of its own or in the one that is given."""
+        """Run it, under its lock."""
         entity = entity or self.evaluation()
 
         @contextmanager
-        def own() -> Iterator[Session]:
+        def session() -> Iterator[Session]:
             yield Session(entity.id, self.urls, self.sessions, self.headers, moving=self.moving)
 
         upstream = {} if self.version is None else {"rows": self.version}
@@ -107,7 +106,7 @@ class World:
                 inputs=Inputs(spec="s", upstream=upstream),
                 dataset=self.dataset,
                 service_digest=service,
-                session=session or own,
+                session=session,
                 options=options,
                 **arguments,
             )

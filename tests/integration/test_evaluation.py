@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,17 @@ class World:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), self.dataset / "data.parquet")
 
     def run(
-        self, entity: Evaluation | None = None, *, service: str = "service-1", **arguments: Any
+        self,
+        entity: Evaluation | None = None,
+        *,
+        service: str = "service-1",
+        session: Callable[[], AbstractContextManager[Session]] | None = None,
+        **arguments: Any,
     ) -> Commit:
         entity = entity or make_evaluation(self.server.url)
 
         @contextmanager
-        def session() -> Iterator[Session]:
+        def own() -> Iterator[Session]:
             self.opened += 1
             with open_session(
                 entity.inferenceSession.inferenceService,
@@ -94,7 +99,7 @@ class World:
                 inputs=Inputs(spec="s"),
                 dataset=self.dataset,
                 service_digest=service,
-                session=session,
+                session=session or own,
                 withheld=frozenset({"label"}),
                 **arguments,
             )
@@ -502,7 +507,8 @@ def test_what_a_session_cost_that_never_answered_is_counted(tmp_path: Path) -> N
         for _ in range(2):
             with pytest.raises(SessionError, match="do not start"):
                 w.run(session=never)
-        assert w.summary()["gpuSeconds"] == 80.0
+        summary = json.loads((w.store.working("eval-1") / "summary.json").read_text())
+        assert summary["gpuSeconds"] == 80.0
         assert w.run().facts.notes["total"]["gpuSeconds"] == 80.0
 
 

@@ -17,6 +17,7 @@ from dyff_dagster.cli import main
 from dyff_dagster.schema.interchange import full_form, read_entity
 from dyff_dagster.schema.newer import held_fields
 from dyff_dagster.schema.platform import DataSchema
+from dyff_dagster.store import LinkInTheWay
 
 ONE_FIELD = DataSchema.make_input_schema(pa.schema([pa.field("text", pa.string())])).arrowSchema
 ASSIGNED = {"status": "Ready", "reason": None, "creationTime": "2025-01-01T00:00:00Z"}
@@ -369,6 +370,54 @@ def test_export_writes_through_no_link_to_a_directory(tmp_path: Path, more: tupl
     )
     assert list(elsewhere.iterdir()) == []
     assert not (tmp_path / "e" / "m1").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"overwrite": True}, {"overwrite": True, "copy": True}])
+@pytest.mark.parametrize("link", ["d1", "d1/dataset.yaml"])
+def test_import_writes_through_no_link(tmp_path: Path, link: str, more: dict[str, Any]) -> None:
+    victim = tmp_path / "victim"
+    if link == "d1":
+        victim.mkdir()
+    else:
+        victim.write_text("mine")
+    place = tmp_path / "out" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(victim)
+    root = root_of(tmp_path, dataset(), model())
+    assert problems(root, tmp_path / "out", **more) == [
+        f"{place}: is a symbolic link, and nothing is written through one; remove it, or name another place"
+    ]
+    assert place.is_symlink()
+    assert list(victim.iterdir()) == [] if link == "d1" else victim.read_text() == "mine"
+    assert not (tmp_path / "out" / "m1").exists()
+
+
+@pytest.mark.parametrize("link", ["files", "files/d.parquet"])
+def test_copies_are_made_through_no_link_and_nothing_stays_of_an_import_that_would(
+    tmp_path: Path, link: str
+) -> None:
+    root = root_of(tmp_path, dataset(), model())
+    (artifact,) = [item["path"] for item in dataset()["artifacts"]]
+    place = tmp_path / "out" / "d1" / link.replace("d.parquet", artifact)
+    place.parent.mkdir(parents=True)
+    (tmp_path / "victim").mkdir()
+    place.symlink_to(tmp_path / "victim" if link == "files" else tmp_path / "victim" / "file")
+    with pytest.raises(LinkInTheWay) as raised:
+        import_entities(root, tmp_path / "out", copy=True)
+    assert raised.value.link == place
+    assert list((tmp_path / "victim").iterdir()) == []
+    assert not list((tmp_path / "out").rglob("*.yaml"))
+
+
+def test_an_import_that_overwrites_leaves_other_names_of_a_file_alone(tmp_path: Path) -> None:
+    root = root_of(tmp_path, dataset())
+    import_entities(root, tmp_path / "out")
+    manifest = tmp_path / "out" / "d1" / "dataset.yaml"
+    manifest.write_text("mine")
+    (tmp_path / "kept").hardlink_to(manifest)
+    import_entities(root, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "kept").read_text() == "mine"
+    assert manifest.read_text() != "mine"
 
 
 def test_export_takes_a_link_for_a_file_that_is_there(tmp_path: Path) -> None:
