@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from dyff_dagster.catalog import Catalog
+from tests import servers
 from tests.kubernetes.deployment_support import (
     DEPLOY,
     LITTLE,
@@ -28,7 +31,9 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1500)]
 EVALUATION = "evaluations/wdbc-logreg-eval"
 LEASE = 240
 """Seconds: long enough for a second run to take over what a first one left."""
-KINDS = ("Evaluation", "Measurement", "Dataset", "Model", "SafetyCase")
+KINDS = ("Audit", "Dataset", "Evaluation", "Measurement", "Model", "SafetyCase")
+"""Whose ``resource_allocation()`` is more than a small node has."""
+EVALUATIONS = ["wdbc-bayes-eval", "wdbc-logreg-eval"]
 SETTINGS: dict[str, Any] = {
     "steps": {
         "serviceAccount": "dyff-steps",
@@ -147,7 +152,8 @@ def test_pods_of_dagster_are_restricted(deployment: Deployment) -> None:
 
 def test_the_demo_ends_in_its_safety_case_with_steps_as_pods(deployment: Deployment, web: Web) -> None:
     web.loaded(EVALUATION)
-    run_id = web.launch(*web.materializable())
+    demo = web.materializable()
+    run_id = web.launch(*demo)
     jobs: dict[str, dict[str, Any]] = {}
     session_pods: dict[str, dict[str, Any]] = {}
 
@@ -166,14 +172,18 @@ def test_the_demo_ends_in_its_safety_case_with_steps_as_pods(deployment: Deploym
     assert case["facts"]["conclusion"]
     assert "index.html" in deployment.names("wdbc-safety-case")
     assert "wdbc-safety-case" in deployment.execute("dyff-dagster", "status")
-    evaluated = deployment.read("wdbc-logreg-eval/.dyff/commit.json")["facts"]
-    assert evaluated["completeness"]["answered"] == evaluated["completeness"]["expected"] == 380
+    for evaluation in EVALUATIONS:
+        evaluated = deployment.read(f"{evaluation}/.dyff/commit.json")["facts"]
+        assert evaluated["completeness"]["answered"] == evaluated["completeness"]["expected"] == 380
 
-    # The session: one Job, in its own namespace, and nothing of it left.
-    (job,) = jobs.values()
-    labels = job["metadata"]["labels"]
-    assert labels["dyff-dagster/account"] == "clinical-ai"
-    assert labels["dagster/run-id"] == run_id
+    # The sessions: a Job for each evaluation, in their own namespace, and nothing of them left.
+    assert sorted(
+        job["metadata"]["annotations"]["dyff-dagster/entity-id"] for job in jobs.values()
+    ) == sorted(EVALUATIONS)
+    for job in jobs.values():
+        labels = job["metadata"]["labels"]
+        assert labels["dyff-dagster/account"] == "clinical-ai"
+        assert labels["dagster/run-id"] == run_id
     assert session_pods
     for pod in session_pods.values():
         assert_restricted(pod)
@@ -195,9 +205,10 @@ def test_the_demo_ends_in_its_safety_case_with_steps_as_pods(deployment: Deploym
         by_kind.setdefault(pod["metadata"]["labels"]["dyff-dagster/kind"], []).append(pod)
         assert pod["spec"]["containers"][0]["image"] == deployment.image
         assert_restricted(pod)
-    assert {kind: len(pods) for kind, pods in by_kind.items()} == {
-        "DataSource": 1, "Dataset": 1, "Model": 1, "Module": 2, "Evaluation": 1, "Measurement": 2, "SafetyCase": 1,
-    }  # fmt: skip
+    catalog = Catalog.load(servers.REPOSITORY / "examples" / "breast_cancer")
+    kinds = Counter(catalog.get(asset.split("/")[-1]).kind for asset in demo)
+    assert {kind: len(pods) for kind, pods in by_kind.items()} == kinds
+    assert kinds["Evaluation"] == len(EVALUATIONS) and set(KINDS) <= set(kinds)
     for kind, pods in by_kind.items():
         for pod in pods:
             asks = kind == "Evaluation"
