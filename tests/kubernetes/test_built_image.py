@@ -92,7 +92,9 @@ def test_what_was_built_is_what_answers(
     directory = tmp_path / "catalog"
     (directory / "image").mkdir(parents=True)
     (directory / "audit.yaml").write_text(CATALOG)
-    pq.write_table(pa.table({"question": ["France", "Peru"]}), directory / "questions.parquet")
+    pq.write_table(
+        pa.table({"_index_": [0, 1], "question": ["France", "Peru"]}), directory / "questions.parquet"
+    )
     (directory / "image" / "Containerfile").write_text('FROM scratch\nCOPY serve /serve\nCMD ["/serve"]\n')
     (tmp_path / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/images"\nrunroot = "{tmp_path}/run"\n'
