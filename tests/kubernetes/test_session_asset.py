@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dyff_dagster.sessions.kubernetes.signals import failed_job, parse_time
+from dyff_dagster.store import local_path
 from tests import servers
 from tests.kubernetes.cluster_support import Small, left_of_ours
 from tests.kubernetes.endurance_support import (
@@ -99,14 +100,14 @@ def test_two_evaluations_share_a_session_which_survives_both_and_ends_when_it_ex
 
 
 def test_a_session_that_is_terminated_ends_and_what_uses_it_keeps_its_answers(small: Small) -> None:
-    site = site_with_session(small, 280, "--slow", "0.3")
+    site = site_with_session(small, 280, "--slow", "1")  # 40 seconds for all answers
     evaluation = site.with_(assets=("evaluations/first",))
     terminate = servers.command("dyff-dagster", "terminate", "standing")
     with overseen(small.api) as overseer:
         with child(site.run) as starting:
             starting.succeeded()
         with child(evaluation) as asking:
-            time.sleep(8)  # of the twelve that it would take
+            until(lambda: list(local_path(site.store.working("first")).glob("parts/*/*.parquet")))
             said = servers.run(terminate, site.run.catalog, site.environment()).stdout
             assert "standing: ended" in said
             assert overseer.living == []
@@ -130,7 +131,7 @@ def test_a_shared_session_without_a_replica_is_not_waited_for_until_it_expires(
     small: Small, raw_api: Any
 ) -> None:
     """Its pod is gone, and a quota lets no other come: the session itself lives on for minutes."""
-    site = site_with_session(small, 280, "--slow", "0.3")
+    site = site_with_session(small, 280, "--slow", "1")  # 40 seconds for all answers
     with overseen(small.api) as overseer:
         with child(site.run) as starting:
             starting.succeeded()
