@@ -19,7 +19,7 @@ from dyff_dagster.store import Store, local_path
 from tests import servers
 from tests.conftest import MaterializedExample
 from tests.kubernetes.cluster_support import GPU, KEY, Small, left_of_ours
-from tests.kubernetes.endurance_support import overseen
+from tests.kubernetes.endurance_support import overseen, until
 
 EVALUATION = "wdbc-logreg-eval"
 
@@ -119,4 +119,4 @@ def test_the_examples_service_answers_on_gpus_as_it_does_on_a_laptop(
     assert audited.metadata["dyff/total"]["gpuSeconds"] == session["gpuSeconds"]
 
     assert audited.left == []
-    assert [name for name in left_of_ours(small.api) if name.startswith("pods/")] == []
+    until(lambda: not [name for name in left_of_ours(small.api) if name.startswith("pods/")])

@@ -159,7 +159,7 @@ def test_every_pod_has_a_deadline_of_its_own_that_its_node_keeps(small: Small) -
     """Should the whole control plane be away."""
     with small.open(small.cluster(maxLifetime=77)):
         (pod,) = small.api.find("pods")
-        assert pod["spec"]["activeDeadlineSeconds"] == 77
+        assert pod["spec"]["activeDeadlineSeconds"] == 77 + 60
 
 
 def test_a_full_disk_does_not_end_a_session(small: Small) -> None:

@@ -117,7 +117,7 @@ def test_the_job_carries_its_deadline_and_starts_suspended(planned: SessionPlan)
     assert rule == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     assert made["metadata"]["annotations"]["dyff-dagster/expires"] == "2030-01-01T00:00:00+00:00"
     assert "dyff-dagster/expires" not in manifests.job(planned, 1, None)["metadata"]["annotations"]
-    assert pod(planned)["activeDeadlineSeconds"] == planned.settings.maxLifetime
+    assert pod(planned)["activeDeadlineSeconds"] == planned.settings.maxLifetime + 60
 
 
 def test_all_of_it_goes_with_the_job(planned: SessionPlan) -> None:

@@ -29,6 +29,7 @@ from dyff_dagster.sessions.kubernetes.settings import KubernetesSettings
 SPARE = 16
 """Pods that may end with status 0, as servers do when they are told to, and are replaced: the kubelet reports a pod
 that was evicted as succeeded where its server exits so (kubernetes/kubernetes#90636)."""
+_SECONDS_AFTER_THE_JOB = 60
 
 RESTRICTED: Mapping[str, Any] = {
     "allowPrivilegeEscalation": False,
@@ -175,8 +176,9 @@ def _pod_spec(plan: SessionPlan) -> Object:
         # ending a session would always take its whole grace. In a shared one, the pause container is the first.
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": settings.grace,
-        # The Job's deadline is kept by the control plane, this one by the node itself, whoever else is away.
-        "activeDeadlineSeconds": settings.maxLifetime,
+        # The Job's deadline is kept by the control plane, this one by the node itself, whoever else is away. It comes
+        # later: before Kubernetes 1.22, a node never lets go of a pod that is deleted while its own deadline passes.
+        "activeDeadlineSeconds": settings.maxLifetime + _SECONDS_AFTER_THE_JOB,
         "containers": [
             {
                 "name": "service",
