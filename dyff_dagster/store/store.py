@@ -314,7 +314,7 @@ class Store:
         directory: str,
     ) -> Commit:
         numbers = self._sequence_numbers(entity.id)
-        sequence = numbers[-1] + 1 if numbers else 1
+        sequence = (numbers[-1] if numbers else self.revisions.seen(entity.id)) + 1
         now = datetime.now(UTC)
         commit = Commit(
             entity_id=entity.id,
