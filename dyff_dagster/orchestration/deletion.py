@@ -10,7 +10,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.marks import COMMAND, Marks, key_of, report
 from dyff_dagster.orchestration.selection import is_declared_only
-from dyff_dagster.orchestration.standing import Standing, standings
+from dyff_dagster.orchestration.standing import Standing, at_work, standings
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.ids import is_id
 from dyff_dagster.schema.statuses import EntityStatus, EntityStatusReason
@@ -62,6 +62,8 @@ def plan_deletion(
     for entity_id in dict.fromkeys(entity_ids):
         if entity_id not in catalog and is_id(entity_id) and (commit := store.current(entity_id)) is not None:
             kind, mark = deleted.get(entity_id, (None, None))
+            key = key_of(commit.kind, entity_id)
+            _refuse_at_work(entity_id, commit.kind, None, at_work(instance, [key]).get(key))
             done = kind == commit.kind and mark is not None and mark.when >= commit.committed
             found.append(Deletion(entity_id, commit.kind, done=done))
             continue
@@ -71,7 +73,8 @@ def plan_deletion(
                 f"{entity.id} is a {entity.kind}, which is there because it is written down: take its manifest out of "
                 "the catalog"
             )
-        _refuse_at_work(entity.id, entity.kind, known[entity.id])
+        key = key_of(entity.kind, entity.id)
+        _refuse_at_work(entity.id, entity.kind, known[entity.id], at_work(instance, [key]).get(key))
         automation = catalog.annotation(entity.id, "automation")
         found.append(
             Deletion(
@@ -113,17 +116,14 @@ def _mark(instance: dg.DagsterInstance, deletion: Deletion) -> None:
     )
 
 
-def _refuse_at_work(entity_id: str, kind: str, standing: Standing) -> None:
-    if standing.status == EntityStatus.admitted and kind == "InferenceSession":
+def _refuse_at_work(entity_id: str, kind: str, standing: Standing | None, run_id: str | None) -> None:
+    if run_id is not None:
         raise Undeletable(
-            f"{entity_id}: its session runs; end it first, with dyff-dagster terminate {entity_id}"
+            f"{entity_id}: the run {run_id} is to compute it at this moment; wait for that one, or end it, and start "
+            "this again"
         )
-    at_work = standing.status == EntityStatus.created and standing.run_id is not None
-    if standing.status == EntityStatus.admitted or at_work:
-        raise Undeletable(
-            f"{entity_id}: the run {standing.run_id} is to compute it at this moment; wait for that one, or end it, "
-            "and start this again"
-        )
+    if kind == "InferenceSession" and standing is not None and standing.status == EntityStatus.admitted:
+        raise Undeletable(f"{entity_id}: its session runs; end it first, with dyff-dagster terminate {entity_id}")
 
 
 def _downstream(catalog: Catalog, entity_id: str) -> list[str]:

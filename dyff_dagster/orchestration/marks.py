@@ -98,7 +98,7 @@ def report(
         description: The same in a sentence, for Dagster's UI.
         user: Who it was, where a person was.
     """
-    metadata: dict[str, Any] = {"dyff/status": status, "dyff/by": by}
+    metadata: dict[str, Any] = {"dyff/status": str(status), "dyff/by": by}
     metadata |= {"dyff/reason": str(reason)} if reason else {}
     metadata |= {"dyff/user": user} if user else {}
     instance.report_runless_asset_event(

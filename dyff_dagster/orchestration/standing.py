@@ -7,7 +7,7 @@ follows from what is upstream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -101,6 +101,24 @@ def standings(
         else:
             found[entity_id] = reader.standing(entity, found)
     return {entity_id: found[entity_id] for entity_id in catalog.entities}
+
+
+def at_work(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, str]:
+    """The run that is to compute an asset and has not yet, waiting or under way, by key.
+
+    Args:
+        instance: What has run.
+        keys: Some assets.
+    """
+    found: dict[dg.AssetKey, str] = {}
+    for record in instance.get_asset_records(keys) if keys else ():
+        entry = record.asset_entry
+        made, run_id = entry.last_materialization, entry.last_run_id
+        if run_id and (made is None or made.run_id != run_id):
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.status in _UNDER_WAY:
+                found[entry.asset_key] = run_id
+    return found
 
 
 def _in_order(catalog: Catalog) -> Iterable[str]:
