@@ -1,4 +1,4 @@
-"""The small catalog, its store and its Dagster instance, as an operator has them: run, and looked at with the command."""
+"""The small catalog, its store and its instance, as an operator has them: run, and looked at with the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleted entities: recorded in Dagster, refused while a run works on them, undone by materializing; manifests that go and come back."""
+"""Deleted entities: recorded in Dagster, refused at work, undone by materializing; manifests that go and come back."""
 
 from __future__ import annotations
 
