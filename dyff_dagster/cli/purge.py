@@ -12,7 +12,7 @@ import click
 
 from dyff_dagster.cli.instance import open_instance, require_instance
 from dyff_dagster.cli.options import DEFAULT_CATALOG, load_catalog, open_store, storage_option
-from dyff_dagster.cli.terminal import agree, size, table_console
+from dyff_dagster.cli.terminal import agree, counted, size, table_console
 from dyff_dagster.schema.errors import DyffError
 
 if TYPE_CHECKING:
@@ -145,7 +145,10 @@ def _show(found: Found) -> None:
             )
         table_console().print(table)
         freed = bytes_freed(entry for removal in found.removals for entry in removal.found)
-        click.echo(f"{_things(found.removals)}: frees {freed:,} bytes ({size(freed)})")
+        click.echo(
+            f"{_things(found.removals)}: frees {freed:,} bytes"
+            + (f" ({size(freed)})" if freed >= 1000 else "")
+        )
     for clause in found.stay[:_MOST_KEPT]:
         click.echo(f"stays: {clause}")
     if len(found.stay) > _MOST_KEPT:
@@ -154,8 +157,7 @@ def _show(found: Found) -> None:
 
 def _things(removals: Sequence[Removal]) -> str:
     files = len({entry.path for removal in removals for entry in removal.found})
-    things = "1 thing" if len(removals) == 1 else f"{len(removals):,} things"
-    return f"{things} with {files:,} {'file' if files == 1 else 'files'}"
+    return f"{counted(len(removals), 'thing', 'things')} with {counted(files, 'file', 'files')}"
 
 
 def _name(removal: Removal) -> str:

@@ -54,3 +54,8 @@ def size(count: int) -> str:
             break
         number, unit = number / 1000, larger
     return f"{count:,} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """``1 file``, ``2,000 files``."""
+    return f"{number:,} {one if number == 1 else more}"

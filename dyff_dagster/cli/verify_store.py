@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import click
 
 from dyff_dagster.cli.options import open_store, storage_option
+from dyff_dagster.cli.terminal import counted
 from dyff_dagster.schema.errors import DyffError
 
 
@@ -36,14 +36,18 @@ def verify_store(context: click.Context, entity_ids: tuple[str, ...], storage: s
     with _bar() as tell:
         verified = verify(store, entity_ids or None, tell)
     if as_json:
-        click.echo(json.dumps(asdict(verified), indent=1))
+        click.echo(json.dumps(verified.to_json(), indent=1))
     else:
         for finding in verified.findings:
             click.echo(str(finding))
-        of = f"{verified.entities:,} entities, {verified.versions:,} versions, {verified.files:,} files"
+        counts = (
+            counted(verified.entities, "entity", "entities"),
+            counted(verified.versions, "version", "versions"),
+            counted(verified.files, "file", "files"),
+        )
         wrong = len(verified.findings)
         said = f"{wrong} not as committed" if wrong else "all as committed"
-        click.echo(f"{of}, {verified.bytes:,} bytes: {said}")
+        click.echo(f"{', '.join(counts)}, {verified.bytes:,} bytes: {said}")
     if verified.findings:
         context.exit(1)
 

@@ -123,7 +123,9 @@ def _refuse_at_work(entity_id: str, kind: str, standing: Standing | None, run_id
             "this again"
         )
     if kind == "InferenceSession" and standing is not None and standing.status == EntityStatus.admitted:
-        raise Undeletable(f"{entity_id}: its session runs; end it first, with dyff-dagster terminate {entity_id}")
+        raise Undeletable(
+            f"{entity_id}: its session runs; end it first, with dyff-dagster terminate {entity_id}"
+        )
 
 
 def _downstream(catalog: Catalog, entity_id: str) -> list[str]:

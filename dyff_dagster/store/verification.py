@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from upath import UPath
 
@@ -77,6 +78,20 @@ class Verified:
     files: int
     bytes: int
     findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        findings = [
+            {"entity": f.entity_id, "version": f.version, "file": f.file, "what": f.what, "detail": f.detail}
+            for f in self.findings
+        ]
+        return {
+            "entities": self.entities,
+            "versions": self.versions,
+            "files": self.files,
+            "bytes": self.bytes,
+            "findings": findings,
+        }
 
 
 def verify(

@@ -16,6 +16,7 @@ import dagster as dg
 import pytest
 
 from dyff_dagster import DyffSessions, DyffStorage, build_definitions, build_session_ops
+from dyff_dagster.orchestration.standing import standings
 from dyff_dagster.sessions import read_session
 from dyff_dagster.store import local_path
 from tests.integration.api_server import TOKEN, ApiServer, refused
@@ -119,16 +120,12 @@ def test_an_op_that_terminates_a_session_leaves_the_same_mark(session: Sessions)
 
 
 def test_a_session_that_expired_says_since_when(session: Sessions) -> None:
-    from dyff_dagster.orchestration.standing import standings
-
     later = session.expires + datetime.timedelta(hours=1)
     found = standings(session.desk.catalog, session.desk.instance, now=later)["standing"]
     assert (found.status, found.reason, found.since) == ("Terminated", "Expired", session.expires)
 
 
 def test_a_session_that_was_terminated_did_not_expire(session: Sessions) -> None:
-    from dyff_dagster.orchestration.standing import standings
-
     session.desk.run("terminate", "standing")
     later = session.expires + datetime.timedelta(hours=1)
     found = standings(session.desk.catalog, session.desk.instance, now=later)["standing"]
@@ -163,14 +160,15 @@ def test_without_an_instance_a_session_is_ended_and_it_says_what_is_not_recorded
 
 
 def test_a_fetch_that_fails_says_so(desk: Desk) -> None:
-    defs = build_definitions(desk.catalog, storage=DyffStorage(root=str(desk.root)))
+    catalog = desk.catalog
+    defs = build_definitions(catalog, storage=DyffStorage(root=str(desk.root)))
     (desk.directory / "code" / "small_functions.py").unlink()  # after the manifests were checked
     defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=desk.instance, raise_on_error=False
     )
-    words = desk.words()
-    assert words["functions"] == ("Error", "FetchFailed")
-    assert words["judged"] == ("Failed", "FailedDependency")
+    found = standings(catalog, desk.instance)
+    assert (found["functions"].status, found["functions"].reason) == ("Error", "FetchFailed")
+    assert (found["judged"].status, found["judged"].reason) == ("Failed", "FailedDependency")
 
 
 def test_rows_that_are_not_what_the_schema_says_are_not_ingested(desk: Desk) -> None:
@@ -219,10 +217,9 @@ def test_a_quota_of_the_cluster_is_the_reason(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = desk.directory / "audit.yaml"
-    image = "image: {host: registry.example, name: doubler, digest: 'sha256:%s'}" % ("0" * 64)
-    path.write_text(
-        path.read_text().replace("runner: {kind: standalone,", "runner: {kind: standalone, %s," % image)
-    )
+    image = f"image: {{host: registry.example, name: doubler, digest: 'sha256:{'0' * 64}'}}"
+    runner = "runner: {kind: standalone, "
+    path.write_text(path.read_text().replace(runner, f"{runner}{image}, "))
     desk.materialize("datasets/rows")
     message = 'pods "x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=2'
     with ApiServer().running() as server:

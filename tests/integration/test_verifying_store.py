@@ -64,14 +64,14 @@ def test_each_file_that_is_not_as_it_was_committed_is_named(made: Desk) -> None:
     assert lines[-1].endswith("4 not as committed")
 
     found = json.loads(made.run("verify-store", "--json").stdout)
-    assert {(f["entity_id"], f["what"]) for f in found["findings"]} == {
+    assert {(f["entity"], f["what"]) for f in found["findings"]} == {
         ("doubled", "differs"),
         ("rows", "missing"),
         ("functions", "surplus"),
         ("judged", "differs"),
     }
     alone = made.run("verify-store", "functions", "scores")
-    assert alone.exit_code == 1 and "2 entities" in alone.output and "rows" not in alone.output
+    assert alone.exit_code == 1 and "2 entities, 2 versions" in alone.output and "rows" not in alone.output
 
 
 def test_an_old_version_is_verified_too(made: Desk) -> None:
