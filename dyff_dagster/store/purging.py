@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from upath import UPath
 
-from dyff_dagster.store.commits import Commit
+from dyff_dagster.store.commits import PURGED, Commit
 from dyff_dagster.store.errors import EntityBusy, StoreError
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.store import Store
@@ -28,7 +28,7 @@ ENTITY, VERSION, UNFINISHED, ANSWERS, DOWNLOAD = "entity", "version", "unfinishe
 """What can be removed: all of an entity but its history; an old version; what a crash left; answers that no evaluation
 asks for any more; the first part of a download."""
 
-_STAYS = ("lock", "revisions", "history.json")
+_STAYS = ("lock", "revisions", "history.json", PURGED)
 """What stays of an entity: who waits for the lock has its file open, and a history is no artifact."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
@@ -200,6 +200,9 @@ def carry_out(
                     tell(removal)
                     if removal.what == ENTITY:
                         store.revisions.catch_up(removal.entity_id)
+                        if removal.newest:
+                            taken = json.dumps({"commit": removal.newest}).encode()
+                            store.put_working(removal.entity_id, PURGED, taken)
                     for path in removal.paths:
                         remove(store.root, path, store.local)
         except EntityBusy:

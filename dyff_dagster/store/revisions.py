@@ -163,11 +163,6 @@ class Revisions:
         revisions = self.of(entity_id)
         return History.model_validate(_history(revisions)) if revisions else None
 
-    def seen(self, entity_id: str) -> int:
-        """Number of the last commit that the written revisions know of; 0 where there is none."""
-        latest = self._latest(entity_id)
-        return 0 if latest is None else latest.seen
-
     def record(self, entity: DyffEntity, *, run_id: str = "", commit: str = "") -> RecordedRevision | None:
         """Add a revision, unless the entity says what the latest one says.
 

@@ -43,7 +43,8 @@ def test_an_operator_deletes_an_entity_purges_it_and_makes_it_anew(made: Desk) -
     assert made.status()["scores"] == ("Complete", None)
     after = made.store.current("scores")
     assert after is not None and after.data_version == before.data_version
-    assert after.sequence > before.sequence
+    assert after.sequence == before.sequence + 1, "no number is given twice"
+    assert len(made.store.revisions.of("scores")) == 1
 
 
 def test_a_deletion_names_what_is_made_from_the_entity(made: Desk) -> None:
