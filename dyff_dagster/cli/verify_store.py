@@ -35,6 +35,8 @@ def verify_store(context: click.Context, entity_ids: tuple[str, ...], storage: s
             )
     with _bar() as tell:
         verified = verify(store, entity_ids or None, tell)
+    if not verified.versions and not verified.findings:
+        raise DyffError(f"{store.root} has no committed version: name the storage with --storage")
     if as_json:
         click.echo(json.dumps(verified.to_json(), indent=1))
     else:

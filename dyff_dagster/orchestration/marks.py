@@ -19,6 +19,7 @@ from dagster._core.instance import RUNLESS_RUN_ID
 
 from dyff_dagster.schema.platform import Entities, Resources
 from dyff_dagster.schema.statuses import EntityStatus, EntityStatusReason
+from dyff_dagster.store import StoreError
 
 COMMAND, PURGE, MANIFEST = "command", "purge", "manifest"
 """Who made a mark: a person, with ``delete`` or ``terminate``; ``purge``; the sensor that watches the manifests."""
@@ -120,8 +121,18 @@ def report_terminated(instance: dg.DagsterInstance, session_id: str, user: str) 
 
 
 def key_of(kind: str, entity_id: str) -> dg.AssetKey:
-    """The key of an entity that need not be in a catalog any more."""
-    return dg.AssetKey([Resources.for_kind(Entities(kind)).value, entity_id])
+    """The key of an entity that need not be in a catalog any more.
+
+    Raises:
+        StoreError: There is no such kind.
+    """
+    try:
+        return dg.AssetKey([Resources.for_kind(Entities(kind)).value, entity_id])
+    except (ValueError, KeyError):
+        raise StoreError(
+            f"{entity_id}: the store says that it is of kind {kind!r}, and there is none: its record was damaged; "
+            "restore it, or remove the entity's directory"
+        ) from None
 
 
 def entity_of(key: dg.AssetKey) -> tuple[str, str] | None:

@@ -32,7 +32,7 @@ from dyff_dagster.store.purging import (
     whole_entity,
 )
 from dyff_dagster.store.references import versions_behind
-from dyff_dagster.store.trees import entries
+from dyff_dagster.store.trees import LinkInStore, entries, refuse_link
 
 _Look = Callable[[], "Removal | list[Removal] | None"]
 
@@ -203,8 +203,11 @@ class Purge:
         if not self.store.local or not (local_path(self.store.working(entity_id)) / "lock").exists():
             return False
         try:
+            refuse_link(self.store.root, self.store.working(entity_id) / "lock", self.store.local)
             with self.store.lock(entity_id):
                 return False
+        except LinkInStore:
+            return False  # nothing of it will be touched
         except EntityBusy:
             return True
 

@@ -193,7 +193,7 @@ def carry_out(
     for removal in removals:
         try:
             if removal.entity_id:
-                refuse_link(store.root, store.working(removal.entity_id), store.local)
+                refuse_link(store.root, store.working(removal.entity_id) / "lock", store.local)
             with store.lock(removal.entity_id) if removal.entity_id else nullcontext():
                 why = _changed(store, removal, before)
                 if not why:
@@ -258,13 +258,17 @@ def _moment(when: datetime) -> str:
 
 
 def agreed(shown: Iterable[Removal], now: Iterable[Removal]) -> list[Removal]:
-    """Of what is found now, what was shown before: a person has said yes to that and to nothing else."""
+    """Of what is found now, what was shown before: a person has said yes to that and to nothing else.
+
+    A version, or an entity, of which there is more by now stays as a whole.
+    """
     seen: dict[tuple[str, str], set[UPath]] = {}
     for removal in shown:
         seen.setdefault((removal.entity_id, removal.what), set()).update(removal.paths)
     found = []
     for removal in now:
-        paths = tuple(p for p in removal.paths if p in seen.get((removal.entity_id, removal.what), set()))
-        if paths:
+        known = seen.get((removal.entity_id, removal.what), set())
+        paths = tuple(path for path in removal.paths if path in known)
+        if paths and (len(paths) == len(removal.paths) or removal.what not in (ENTITY, VERSION)):
             found.append(replace(removal, paths=paths))
     return found

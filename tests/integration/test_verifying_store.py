@@ -123,6 +123,14 @@ def test_an_entity_that_is_not_there_is_refused(made: Desk) -> None:
     assert "has nothing of nothing" in done.output
 
 
+def test_a_place_with_nothing_in_it_is_not_said_to_be_whole(made: Desk) -> None:
+    made.root = made.root.parent / "nowhere"
+    done = made.run("verify-store")
+    assert done.exit_code == 1
+    assert "has no committed version" in done.output
+    assert not made.root.exists()
+
+
 def test_progress_is_told_in_bytes(made: Desk) -> None:
     told: list[tuple[int, int]] = []
     verified = verify(made.store, None, lambda done, total: told.append((done, total)))
