@@ -6,14 +6,17 @@ import click
 
 from dyff_dagster.cli.bundle import bundle, keygen, verify
 from dyff_dagster.cli.catalogs import graph, new, schema, show
+from dyff_dagster.cli.delete import delete
 from dyff_dagster.cli.errors import Commands
 from dyff_dagster.cli.exchange import export, import_entities
 from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
 from dyff_dagster.cli.plan import plan
+from dyff_dagster.cli.purge import purge
 from dyff_dagster.cli.results import open_page, serve_pages, status
 from dyff_dagster.cli.sessions import sessions, terminate
 from dyff_dagster.cli.validate import validate
+from dyff_dagster.cli.verify_store import verify_store
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +42,9 @@ for verb in (
     serve_pages,
     sessions,
     terminate,
+    delete,
+    purge,
+    verify_store,
     history,
     import_entities,
     export,

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from dyff_dagster.catalog import Catalog
     from dyff_dagster.store import Store
 
+DEFAULT_CATALOG = "examples/breast_cancer"
+"""What is taken where neither ``--catalog`` nor DYFF_CATALOG says anything."""
+
 catalog_option = click.option(
     "--catalog",
     "catalog",
     envvar="DYFF_CATALOG",
-    default="examples/breast_cancer",
+    default=DEFAULT_CATALOG,
     show_default=True,
     help="Directory or file of manifests, a .py file with `catalog`, or a dotted module name.",
 )

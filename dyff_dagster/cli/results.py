@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dyff_dagster.cli.instance import open_instance
 from dyff_dagster.cli.options import catalog_option, load_catalog, open_store, storage_option
 from dyff_dagster.cli.terminal import table_console
 from dyff_dagster.schema.errors import DyffError
@@ -56,19 +57,17 @@ def status(entity_ids: tuple[str, ...], catalog: str, storage: str, watch: bool,
 
 
 def _states(entity_ids: tuple[str, ...], catalog: str, store: Store) -> list[EntityState]:
-    from contextlib import nullcontext
-
-    import dagster as dg
-
-    from dyff_dagster.orchestration.status import entity_states
+    from dyff_dagster.orchestration.status import entity_states, removed_states
 
     loaded = load_catalog(catalog)
-    for entity_id in entity_ids:
-        loaded.get(entity_id)  # says what there is, where there is no such entity
-    home = os.environ.get("DAGSTER_HOME")
-    known = home is not None and os.path.isdir(home)  # noqa: PTH112
-    with dg.DagsterInstance.get() if known else nullcontext() as instance:
-        return entity_states(loaded, store, os.environ.get("DYFF_PAGES_URL"), instance, entity_ids or None)
+    with open_instance() as instance:
+        removed = removed_states(loaded, store, instance) if instance is not None else []
+        gone = {state.id for state in removed}
+        for entity_id in entity_ids:
+            if entity_id not in gone:
+                loaded.get(entity_id)  # says what there is, where there is no such entity
+        states = entity_states(loaded, store, os.environ.get("DYFF_PAGES_URL"), instance, entity_ids or None)
+    return states + [state for state in removed if not entity_ids or state.id in entity_ids]
 
 
 def _list_pages(states: Sequence[EntityState]) -> None:
@@ -99,6 +98,7 @@ def _table(states: Sequence[EntityState]) -> Table:
         "Created": "yellow",
         "Stale": "yellow",
         "Terminated": "dim",
+        "Deleted": "dim",
     }
     for state in states:
         colour = colours.get(state.status, "red")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dyff_dagster.cli.instance import open_instance
 from dyff_dagster.cli.options import open_store, storage_option
 from dyff_dagster.cli.terminal import table_console
 from dyff_dagster.schema.errors import DyffError
@@ -66,6 +67,7 @@ def terminate(entity_id: str, storage: str) -> None:
     are kept.
     """
     from dyff_dagster.orchestration.resources import DyffSessions
+    from dyff_dagster.orchestration.terminating import note_termination
 
     store = open_store(storage)
     resource = DyffSessions.from_environment(os.environ, Path.cwd())
@@ -73,6 +75,11 @@ def terminate(entity_id: str, storage: str) -> None:
         raise DyffError(f"{store.root} is no local directory: a session is ended where it was started")
     ended = resource.terminate(store, entity_id)
     click.echo(f"{entity_id}: ended" if ended else f"{entity_id}: no session runs")
+    with open_instance() as instance:
+        if instance is not None:
+            note_termination(instance, store, entity_id, ended)
+        elif ended:
+            click.echo("DAGSTER_HOME names no directory, so Dagster's records do not say so", err=True)
 
 
 def _sessions(store: Store) -> list[dict[str, Any]]:

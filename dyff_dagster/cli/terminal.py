@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+import click
+
+from dyff_dagster.schema.errors import DyffError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,3 +27,35 @@ def table_console(*, highlight: bool = True) -> Console:
 
     console = Console(highlight=highlight)
     return console if console.is_terminal else Console(width=_COLUMNS_WITHOUT_TERMINAL, highlight=highlight)
+
+
+def agree(question: str, yes: bool) -> bool:
+    """Whether a person says yes.
+
+    Args:
+        question: What is asked.
+        yes: Whether it was said on the command line.
+
+    Raises:
+        DyffError: Nobody is there to be asked.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise DyffError("nobody is at a terminal to be asked, so nothing was done: say --yes if it is meant")
+    return click.confirm(question, default=False)
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, ``1.5 GB``."""
+    number, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{count:,} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """``1 file``, ``2,000 files``."""
+    return f"{number:,} {one if number == 1 else more}"

@@ -62,6 +62,11 @@ class Part:
     first: int
     last: int
 
+    @property
+    def rows(self) -> int:
+        """How many answers are in it."""
+        return int(self.name.split(".")[4])
+
     @classmethod
     def parse(cls, name: str) -> Part | None:
         """Read a name; None where it is none of a part."""

@@ -19,7 +19,9 @@ from typing import Any
 import dagster as dg
 
 from dyff_dagster.catalog import Catalog, CatalogError, manifest_paths
+from dyff_dagster.orchestration.marks import MANIFEST, Marks, report
 from dyff_dagster.orchestration.selection import is_declared_only
+from dyff_dagster.orchestration.standing import standings
 from dyff_dagster.orchestration.translator import DyffTranslator
 from dyff_dagster.schema.canonical import canonical_json, sha256_text, spec_digest
 from dyff_dagster.schema.errors import DyffError
@@ -205,19 +207,40 @@ def _report_deleted(
     keys = sorted(translator.get_asset_key(entity).to_user_string() for entity in catalog.entities.values())
     gone = sorted(set(seen.assets) - set(keys))
     for name in gone:
-        instance.report_runless_asset_event(
-            dg.AssetObservation(
-                asset_key=dg.AssetKey.from_user_string(name),
-                description="Its manifest was removed. Its artifacts stay until they are purged.",
-                metadata={
-                    "dyff/status": str(EntityStatus.deleted),
-                    "dyff/reason": str(EntityStatusReason.delete_command),
-                },
-            )
+        report(
+            instance,
+            dg.AssetKey.from_user_string(name),
+            EntityStatus.deleted,
+            EntityStatusReason.delete_command,
+            MANIFEST,
+            "Its manifest was removed. Its artifacts stay until they are purged.",
         )
         seen.reported.pop(name, None)
+    fresh = set(keys) - set(seen.assets)
     seen.assets = keys
-    return [f"Deleted: {', '.join(gone)}"] if gone else []
+    said = [f"Deleted: {', '.join(gone)}"] if gone else []
+    return said + (_report_back(catalog, translator, fresh, instance) if fresh else [])
+
+
+def _report_back(
+    catalog: Catalog, translator: DyffTranslator, fresh: set[str], instance: dg.DagsterInstance
+) -> list[str]:
+    """Of manifests that were removed and are here again: what they were is what they are."""
+    removed = {key.to_user_string() for key in Marks.read(instance).removed()} & fresh
+    if not removed:
+        return []
+    keys = {entity.id: translator.get_asset_key(entity) for entity in catalog.entities.values()}
+    for entity_id, standing in standings(catalog, instance, keys).items():
+        if keys[entity_id].to_user_string() in removed:
+            report(
+                instance,
+                keys[entity_id],
+                standing.status,
+                standing.reason,
+                MANIFEST,
+                "Its manifest is here again, and it is what it was.",
+            )
+    return [f"here again: {', '.join(sorted(removed))}"]
 
 
 def reloader(url: str | None, location: str | None) -> Callable[[], str]:

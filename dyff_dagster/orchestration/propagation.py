@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
+# What an observation looks like as an event has no public name.
+from dagster._core.events import AssetObservationData
+
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.names import op_name
 from dyff_dagster.orchestration.selection import is_declared_only
@@ -33,7 +36,7 @@ def build_failure_sensor(
     )
     def failed_dependencies(context: dg.RunFailureSensorContext) -> None:
         failed = {event.step_key for event in context.get_step_failure_events() if event.step_key is not None}
-        told = report_failed_dependencies(catalog, keys, context.instance, failed, context.dagster_run.run_id)
+        told = report_failed_dependencies(catalog, keys, context.instance, failed, context.dagster_run)
         if told:
             context.log.info(f"FailedDependency: {', '.join(told)}")
 
@@ -45,7 +48,7 @@ def report_failed_dependencies(
     keys: Mapping[str, dg.AssetKey],
     instance: dg.DagsterInstance,
     failed_steps: set[str],
-    run_id: str,
+    run: dg.DagsterRun,
 ) -> list[str]:
     """Report on every asset that cannot be computed because one of these steps failed; which they are.
 
@@ -54,7 +57,7 @@ def report_failed_dependencies(
         keys: Their assets' keys by entity id.
         instance: Where it is reported.
         failed_steps: Keys of the steps that failed.
-        run_id: Their run.
+        run: Their run.
     """
     causes = {
         entity.id
@@ -66,17 +69,25 @@ def report_failed_dependencies(
         if standing.cause not in causes:
             continue
         told.append(entity_id)
-        instance.report_runless_asset_event(
-            dg.AssetObservation(
-                asset_key=keys[entity_id],
-                description=f"{standing.cause} failed, which this is made of.",
-                metadata={
-                    "dyff/status": standing.status,
-                    "dyff/reason": str(EntityStatusReason.failed_dependency),
-                    "dyff/cause": dg.MetadataValue.asset(keys[standing.cause]),
-                    "dyff/failed_run": dg.MetadataValue.dagster_run(run_id),
-                },
-            )
+        observation = dg.AssetObservation(
+            asset_key=keys[entity_id],
+            description=f"{standing.cause} failed, which this is made of.",
+            metadata={
+                "dyff/status": standing.status,
+                "dyff/reason": str(EntityStatusReason.failed_dependency),
+                "dyff/cause": dg.MetadataValue.asset(keys[standing.cause]),
+                "dyff/failed_run": dg.MetadataValue.dagster_run(run.run_id),
+            },
+        )
+        # It belongs to the run that failed: what belongs to none is read as a whole by whoever asks for statuses.
+        instance.report_dagster_event(
+            dg.DagsterEvent(
+                event_type_value=dg.DagsterEventType.ASSET_OBSERVATION.value,
+                job_name=run.job_name,
+                message=observation.description,
+                event_specific_data=AssetObservationData(observation),
+            ),
+            run.run_id,
         )
     return told
 

@@ -15,6 +15,7 @@ from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.progress import log_progress
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys
 from dyff_dagster.orchestration.steps import Step
+from dyff_dagster.orchestration.terminating import note_termination
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import InferenceSession, InferenceSessionAndToken
 from dyff_dagster.store import Store
@@ -105,6 +106,7 @@ def build_session_ops(catalog: Catalog, keys: ResourceKeys | None = None) -> dic
         store, sessions = _world(context, keys)
         entity = _session(catalog, config.session)
         ended = _or_failure(lambda: sessions.terminate(store, entity.id))
+        note_termination(context.instance, store, entity.id, ended)
         context.log.info(f"{entity.id}: {'ended' if ended else 'no session runs'}")
 
     @dg.op(

@@ -7,7 +7,7 @@ follows from what is upstream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
 from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.marks import Mark, Marks
 from dyff_dagster.orchestration.names import asset_key, op_name
 from dyff_dagster.orchestration.selection import ancestors_with_ops, is_declared_only
 from dyff_dagster.schema.platform import DyffEntity, InferenceSession
@@ -37,6 +38,16 @@ _UNDER_WAY = frozenset(
     }
 )
 _WAITING = frozenset({DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED})
+_CUT_OFF = frozenset(
+    {
+        None,
+        "DagsterExecutionInterruptedError",
+        "ChildProcessCrashException",
+        "KeyboardInterrupt",
+        "SystemExit",
+    }
+)
+"""What Dagster says of a step whose process was ended; of a pod that is gone it names no error."""
 _MOST_KEYS = 500
 """Assets that the instance is asked for at once."""
 
@@ -92,6 +103,24 @@ def standings(
     return {entity_id: found[entity_id] for entity_id in catalog.entities}
 
 
+def at_work(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, str]:
+    """The run that is to compute an asset and has not yet, waiting or under way, by key.
+
+    Args:
+        instance: What has run.
+        keys: Some assets.
+    """
+    found: dict[dg.AssetKey, str] = {}
+    for record in instance.get_asset_records(keys) if keys else ():
+        entry = record.asset_entry
+        made, run_id = entry.last_materialization, entry.last_run_id
+        if run_id and (made is None or made.run_id != run_id):
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.status in _UNDER_WAY:
+                found[entry.asset_key] = run_id
+    return found
+
+
 def _in_order(catalog: Catalog) -> Iterable[str]:
     """Dependencies before what depends on them."""
     done: set[str] = set()
@@ -118,6 +147,8 @@ class _Run:
         steps: Status of each step that has begun, by key.
         ended: When each ended.
         failures: Metadata of each step that failed.
+        cut_off: Steps that failed because their process was ended.
+        created: When the run was asked for.
         updated: When the run last changed.
     """
 
@@ -125,6 +156,8 @@ class _Run:
     steps: dict[str, str] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cut_off: set[str] = field(default_factory=set)
+    created: datetime | None = None
     updated: datetime | None = None
 
 
@@ -136,6 +169,7 @@ class _Reader:
     now: datetime
     _entries: dict[dg.AssetKey, Any] = field(default_factory=dict)
     _runs: dict[str, _Run] = field(default_factory=dict)
+    _marks: Marks = field(default_factory=Marks)
 
     def read(self, entities: list[DyffEntity]) -> None:
         """Look at all their assets, some hundreds at a time."""
@@ -143,9 +177,29 @@ class _Reader:
         for start in range(0, len(keys), _MOST_KEYS):
             for record in self.instance.get_asset_records(keys[start : start + _MOST_KEYS]):
                 self._entries[record.asset_entry.asset_key] = record.asset_entry
+        self._marks = Marks.read(self.instance)
 
     def standing(self, entity: DyffEntity, upstream: Mapping[str, Standing]) -> Standing:
         """Where an entity stands, given where everything upstream of it does."""
+        mark = self._mark(entity)
+        if mark is not None:
+            return Standing(mark.status, mark.reason, mark.when)
+        return self._ran(entity, upstream)
+
+    def _mark(self, entity: DyffEntity) -> Mark | None:
+        """What was done to an entity since it was last run or made; a manifest that is here was not removed."""
+        mark = self._marks.told.get(self._key(entity))
+        entry = self._entries.get(self._key(entity))
+        if mark is None or entry is None:
+            return mark
+        made = entry.last_materialization
+        if made is not None and made.timestamp >= mark.when.timestamp():
+            return None
+        created = self._run(entry.last_run_id).created if entry.last_run_id else None
+        return None if created is not None and created >= mark.when else mark
+
+    def _ran(self, entity: DyffEntity, upstream: Mapping[str, Standing]) -> Standing:
+        """Where an entity stands by what ran."""
         entry = self._entries.get(self._key(entity))
         made = None if entry is None else entry.last_materialization
         run_id = None if entry is None else entry.last_run_id
@@ -185,7 +239,7 @@ class _Reader:
             metadata = run.failures[step]
             return Standing(
                 failure_status(entity.kind),
-                _text(metadata, "dyff/reason"),
+                EntityStatusReason.interrupted if step in run.cut_off else _text(metadata, "dyff/reason"),
                 _moment(run.ended.get(step)) or run.updated,
                 run_id,
             )
@@ -235,7 +289,11 @@ class _Reader:
             found = _Run(None)
         else:
             record = records[0]
-            found = _Run(record.dagster_run.status, updated=record.update_timestamp.replace(tzinfo=UTC))
+            found = _Run(
+                record.dagster_run.status,
+                created=record.create_timestamp.replace(tzinfo=UTC),
+                updated=record.update_timestamp.replace(tzinfo=UTC),
+            )
             for stats in self.instance.get_run_step_stats(run_id):
                 if stats.status is not None:
                     found.steps[stats.step_key] = stats.status.value
@@ -249,6 +307,9 @@ class _Reader:
                     continue
                 data = event.step_failure_data.user_failure_data
                 found.failures[event.step_key] = dict(data.metadata) if data is not None else {}
+                error = event.step_failure_data.error
+                if data is None and (error is None or error.cls_name in _CUT_OFF):
+                    found.cut_off.add(event.step_key)
         self._runs[run_id] = found
         return found
 

@@ -12,6 +12,7 @@ import dagster as dg
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.checks import EntityChecks
+from dyff_dagster.orchestration.marks import Marks, entity_of
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.orchestration.standing import Standing, standings
 from dyff_dagster.orchestration.steps import Step
@@ -86,6 +87,30 @@ def entity_states(
     ]
 
 
+def removed_states(catalog: Catalog, store: Store, instance: dg.DagsterInstance) -> list[EntityState]:
+    """What the sensor found to be gone from its catalog, as long as its artifacts are there."""
+    found: list[EntityState] = []
+    for key, mark in Marks.read(instance).removed().items():
+        entity = entity_of(key)
+        if entity is None or entity[1] in catalog:
+            continue
+        commit = store.current(entity[1])
+        if commit is not None and commit.kind == entity[0]:
+            found.append(
+                EntityState(
+                    commit.entity_id,
+                    commit.kind,
+                    mark.status,
+                    reason=mark.reason,
+                    since=mark.when,
+                    headline=commit.facts.headline,
+                    committed=commit.committed,
+                    data_version=commit.data_version,
+                )
+            )
+    return sorted(found, key=lambda state: state.id)
+
+
 def _state(
     catalog: Catalog, store: Store, entity_id: str, pages_url: str | None, standing: Standing | None
 ) -> EntityState:
@@ -98,6 +123,8 @@ def _state(
     if standing.status == EntityStatus.created and state.committed is not None:
         return state  # it was computed where another instance kept the book
     made = standing.status == success_status(entity.kind)
+    if made and state.committed is None:
+        return state  # Dagster knows of an artifact that this store does not have
     return replace(
         state,
         status=state.status if made and state.status == "Stale" else str(standing.status),

@@ -13,9 +13,13 @@ from upath import UPath
 from dyff_dagster.store.digests import FileDigest
 from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.facts import Facts
+from dyff_dagster.store.filesystem import Filesystem
 
 FORMAT = 1
 """Version of the record's layout; a reader refuses a later one."""
+
+PURGED = "purged.json"
+"""Beside the commits, where some were purged with all of an entity: the highest number that was taken."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,16 @@ class Commit:
                 f"{where} is no commit record ({type(error).__name__}); "
                 "it was damaged from outside: restore it, or remove the entity's directory to compute it again"
             ) from error
+
+
+def purged_up_to(files: Filesystem, working: UPath) -> int:
+    """The highest number of a commit that was purged with all of an entity: no other gets it again; 0 for none.
+
+    Args:
+        files: The filesystem.
+        working: The entity's ``.dyff``.
+    """
+    try:
+        return int(json.loads(files.read(working / PURGED))["commit"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return 0

@@ -30,7 +30,7 @@ from upath import UPath
 
 from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
-from dyff_dagster.store.commits import Commit
+from dyff_dagster.store.commits import PURGED, Commit, purged_up_to
 from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_links, tree_digest
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
@@ -44,7 +44,7 @@ _FILES = ".files.json"
 
 _OWN = (
     "versions", "commits", "commit.json", "drafts", "lock", "parts", "requests", "sessions", "revisions",
-    "history.json",
+    "history.json", PURGED,
 )  # fmt: skip
 """Names under ``.dyff`` that an artifact may not use: they are the store's and its users' own."""
 
@@ -314,7 +314,7 @@ class Store:
         directory: str,
     ) -> Commit:
         numbers = self._sequence_numbers(entity.id)
-        sequence = numbers[-1] + 1 if numbers else 1
+        sequence = (numbers[-1] if numbers else purged_up_to(self._files, self.working(entity.id))) + 1
         now = datetime.now(UTC)
         commit = Commit(
             entity_id=entity.id,
