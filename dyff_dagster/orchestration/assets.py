@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -24,7 +24,7 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService
+from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService, InferenceSession
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
@@ -62,13 +62,17 @@ def build_assets(
         if is_declared_only(entity):
             assets.append(spec)
         else:
-            assets.append(_computed(catalog, entity, spec, keys, translator.get_op_tags(data)))
+            if isinstance(entity, InferenceSession):
+                # It costs for as long as it lives: never by itself, whatever a translator says.
+                spec = spec.replace_attributes(automation_condition=None)
+            assets.append(_computed(data, spec, keys, translator))
     return assets
 
 
 def _computed(
-    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys, op_tags: Mapping[str, Any]
+    data: DyffTranslatorData, spec: dg.AssetSpec, keys: ResourceKeys, translator: DyffTranslator
 ) -> dg.AssetsDefinition:
+    catalog, entity = data.catalog, data.entity
     checks = EntityChecks.of(catalog, entity, spec.key)
 
     @dg.multi_asset(
@@ -77,7 +81,8 @@ def _computed(
         check_specs=checks.specs(),
         can_subset=bool(checks.specs()),  # so that checks can be run alone; there is one asset in it
         required_resource_keys={keys.storage, keys.sessions},
-        op_tags=op_tags,
+        op_tags=translator.get_op_tags(data),
+        pool=translator.get_pool(data),
     )
     def compute(
         context: dg.AssetExecutionContext, config: ComputeConfig
