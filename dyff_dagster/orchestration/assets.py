@@ -2,11 +2,7 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of an op as they stand.
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +13,7 @@ from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
+from dyff_dagster.orchestration.orphans import ends_with_its_run
 from dyff_dagster.orchestration.progress import StepProgress
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys
 from dyff_dagster.orchestration.selection import is_declared_only
@@ -30,14 +27,16 @@ from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
 from dyff_dagster.store import Commit, EntityBusy
 
-_WATCH = "dyff-dagster-parent"
-
 
 class ComputeConfig(dg.Config):
     """Run config of every op."""
 
     force: bool = False
     """Compute again what has not changed."""
+
+
+_CONFIG_SCHEMA = dict(ComputeConfig.to_fields_dict())
+"""Made once: of an annotation Dagster would make it anew for every op."""
 
 
 def build_assets(
@@ -83,10 +82,10 @@ def _computed(
         required_resource_keys={keys.storage, keys.sessions},
         op_tags=translator.get_op_tags(data),
         pool=translator.get_pool(data),
+        config_schema=_CONFIG_SCHEMA,
     )
-    def compute(
-        context: dg.AssetExecutionContext, config: ComputeConfig
-    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+    def compute(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+        config = ComputeConfig(**context.op_execution_context.op_config)
         storage: DyffStorage = getattr(context.resources, keys.storage)
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
         wanted = checks.only({check.name for check in context.selected_asset_check_keys})
@@ -123,9 +122,11 @@ def _run(
     sessions: DyffSessions,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
-    _end_with_parent()
     try:
-        with StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress:
+        with (
+            ends_with_its_run(context),
+            StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress,
+        ):
             store = storage.store()
             step = Step(
                 catalog=catalog,
@@ -185,19 +186,6 @@ def _run(
         check_results=results,
         data_version=dg.DataVersion(commit.data_version),
     )
-
-
-def _end_with_parent() -> None:
-    """Interrupt a step whose run's process was killed: Dagster's multiprocess steps would go on, and pay."""
-    parent = multiprocessing.parent_process()
-    if parent is None or any(thread.name == _WATCH for thread in threading.enumerate()):
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, name=_WATCH, daemon=True).start()
 
 
 def _sentence(entity: DyffEntity, error: DyffError | OSError | GuardError) -> str:
