@@ -76,7 +76,9 @@ def _computed(
     catalog, entity = data.catalog, data.entity
     checks = EntityChecks.of(catalog, entity, spec.key)
 
-    def compute(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+    def compute(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
         config = ComputeConfig(**context.op_execution_context.op_config)
         storage: DyffStorage = getattr(context.resources, keys.storage)
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
