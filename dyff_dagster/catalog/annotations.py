@@ -18,6 +18,7 @@ from dyff_dagster.schema.answer_rules import parse_answer_rules
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Dataset, Evaluation, Model, ModelSourceKinds
 from dyff_dagster.schema.prices import parse_prices
+from dyff_dagster.schema.priorities import HIGHEST, PRIORITY, is_priority
 from dyff_dagster.schema.resources import QuantityError, quantity_value
 from dyff_dagster.store.revisions import RECORDED
 
@@ -196,7 +197,7 @@ def withheld_fields(value: str) -> list[str]:
 
 def check_keys(
     kind: str,
-    labels: Iterable[str],
+    labels: Mapping[str, str | None],
     annotations: Iterable[tuple[str, str]],
     places: Mapping[str, Location],
     report: Callable[[Location, str], None],
@@ -206,9 +207,11 @@ def check_keys(
     Takes keys and values instead of an entity, so that those of a document that is no valid entity are
     checked as well.
     """
-    for key in labels:
+    for key, text in labels.items():
         if is_reserved(key):
             report(("labels", key), "labels under dyff.io are reserved for the platform; use another domain")
+        elif key.startswith(PREFIX) and (bad := _bad_label(key, text)) is not None:
+            report(("labels", key), bad)
     seen: set[str] = set()
     for index, (key, value) in enumerate(annotations):
         location = places.get(key, ("annotations", index))
@@ -247,6 +250,18 @@ def check_annotations(entry: Entry, findings: Findings) -> None:
     uploaded = isinstance(entity, Model) and entity.source.kind == ModelSourceKinds.Upload
     if isinstance(entity, Model) and not uploaded and entry.annotation("files") is not None:
         findings.annotation_error(entry, "files", "belongs on a Model whose source.kind is Upload")
+
+
+def _bad_label(key: str, value: str | None) -> str | None:
+    """What is wrong with a label under this project's prefix."""
+    if key == PRIORITY:
+        # What is no text is told by the model's own check.
+        good = is_priority(value) or (value is not None and not isinstance(value, str))
+        return None if good else f"must be a whole number from 0 to {HIGHEST}, the higher the sooner"
+    name = key.removeprefix(PREFIX)
+    if name in _RULES:
+        return f"is an annotation; write '{key}' under annotations"
+    return f"there is no label '{key}'; {suggestion(key, [PRIORITY])}"
 
 
 def _wrong(kind: str, name: str, value: str) -> str | None:

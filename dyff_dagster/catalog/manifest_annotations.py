@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from dyff_dagster.catalog.annotations import LEAST_MEMORY, names_on
 from dyff_dagster.schema.annotations import PREFIX
+from dyff_dagster.schema.priorities import HIGHEST, PRIORITY
 from dyff_dagster.schema.resources import LABEL_KEY_PATTERN, QUANTITY_PATTERN
 
 JsonSchema = dict[str, Any]
@@ -27,6 +28,13 @@ _LABEL_VALUE: JsonSchema = {
     "type": ["string", "number", "boolean", "null"],
     "maxLength": 63,
     "pattern": r"^([a-z0-9A-Z]([-_.a-z0-9A-Z]{0,61}[a-z0-9A-Z])?)?$",
+}
+_PRIORITY: JsonSchema = {
+    "description": "How urgent it is, from 0 to 1000: the higher the sooner",
+    "type": ["string", "integer"],
+    "minimum": 0,
+    "maximum": HIGHEST,
+    "pattern": r"^(0?[0-9]{1,3}|1000)$",
 }
 
 
@@ -88,9 +96,8 @@ def labels_schema() -> JsonSchema:
         "anyOf": [
             {
                 "type": "object",
-                "patternProperties": {
-                    _without_own(LABEL_KEY_PATTERN): _LABEL_VALUE,
-                },
+                "properties": {PRIORITY: _PRIORITY},
+                "patternProperties": {_OWN_KEY: _LABEL_VALUE},
                 "additionalProperties": False,
             },
             {
@@ -98,7 +105,7 @@ def labels_schema() -> JsonSchema:
                 "items": {
                     "type": "object",
                     "properties": {
-                        "key": {"type": "string", "pattern": _without_own(LABEL_KEY_PATTERN)},
+                        "key": {"anyOf": [{"const": PRIORITY}, {"type": "string", "pattern": _OWN_KEY}]},
                         "value": {**_LABEL_VALUE, "type": ["string", "null"]},
                     },
                     "required": ["key"],
@@ -143,7 +150,3 @@ def annotations_schema(kind: str) -> JsonSchema:
             },
         ],
     }
-
-
-def _without_own(pattern: str) -> str:
-    return r"^(?!([^/]+\.)?dyff\.io/)" + pattern.removeprefix("^")

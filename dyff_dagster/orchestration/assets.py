@@ -2,12 +2,9 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of an op as they stand.
 
-import multiprocessing
-import os
-import signal
+import inspect
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -17,6 +14,7 @@ from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
+from dyff_dagster.orchestration.orphans import ends_with_its_run
 from dyff_dagster.orchestration.progress import StepProgress
 from dyff_dagster.orchestration.resources import DyffSessions, DyffStorage, ResourceKeys
 from dyff_dagster.orchestration.selection import is_declared_only
@@ -24,13 +22,11 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService
+from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService, InferenceSession
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
 from dyff_dagster.store import Commit, EntityBusy
-
-_WATCH = "dyff-dagster-parent"
 
 
 class ComputeConfig(dg.Config):
@@ -38,6 +34,11 @@ class ComputeConfig(dg.Config):
 
     force: bool = False
     """Compute again what has not changed."""
+
+
+_CONFIG_SCHEMA = dict(ComputeConfig.to_fields_dict())
+"""Made once: of an annotation Dagster would make it anew for every op."""
+_SIGNATURE = inspect.Signature([inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
 
 
 def build_assets(
@@ -62,26 +63,23 @@ def build_assets(
         if is_declared_only(entity):
             assets.append(spec)
         else:
-            assets.append(_computed(catalog, entity, spec, keys, translator.get_op_tags(data)))
+            if isinstance(entity, InferenceSession):
+                # It costs for as long as it lives: never by itself, whatever a translator says.
+                spec = spec.replace_attributes(automation_condition=None)
+            assets.append(_computed(data, spec, keys, translator))
     return assets
 
 
 def _computed(
-    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys, op_tags: Mapping[str, Any]
+    data: DyffTranslatorData, spec: dg.AssetSpec, keys: ResourceKeys, translator: DyffTranslator
 ) -> dg.AssetsDefinition:
+    catalog, entity = data.catalog, data.entity
     checks = EntityChecks.of(catalog, entity, spec.key)
 
-    @dg.multi_asset(
-        name=op_name(entity),
-        specs=[spec],
-        check_specs=checks.specs(),
-        can_subset=bool(checks.specs()),  # so that checks can be run alone; there is one asset in it
-        required_resource_keys={keys.storage, keys.sessions},
-        op_tags=op_tags,
-    )
     def compute(
-        context: dg.AssetExecutionContext, config: ComputeConfig
+        context: dg.AssetExecutionContext,
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+        config = ComputeConfig(**context.op_execution_context.op_config)
         storage: DyffStorage = getattr(context.resources, keys.storage)
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
         wanted = checks.only({check.name for check in context.selected_asset_check_keys})
@@ -90,7 +88,20 @@ def _computed(
         else:
             yield from _check_again(entity, wanted, storage)
 
-    return compute
+    # What Dagster would work out again some twenty times for each of thousands of ops that differ in nothing of it.
+    compute.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+    compute.__annotations__ = {}
+    check_specs = checks.specs()
+    return dg.multi_asset(
+        name=op_name(entity),
+        specs=[spec],
+        check_specs=check_specs,
+        can_subset=bool(check_specs),  # so that checks can be run alone; there is one asset in it
+        required_resource_keys={keys.storage, keys.sessions},
+        op_tags=translator.get_op_tags(data),
+        pool=translator.get_pool(data),
+        config_schema=_CONFIG_SCHEMA,
+    )(compute)
 
 
 def _check_again(
@@ -118,9 +129,11 @@ def _run(
     sessions: DyffSessions,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
-    _end_with_parent()
     try:
-        with StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress:
+        with (
+            ends_with_its_run(context),
+            StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress,
+        ):
             store = storage.store()
             step = Step(
                 catalog=catalog,
@@ -180,19 +193,6 @@ def _run(
         check_results=results,
         data_version=dg.DataVersion(commit.data_version),
     )
-
-
-def _end_with_parent() -> None:
-    """Interrupt a step whose run's process was killed: Dagster's multiprocess steps would go on, and pay."""
-    parent = multiprocessing.parent_process()
-    if parent is None or any(thread.name == _WATCH for thread in threading.enumerate()):
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, name=_WATCH, daemon=True).start()
 
 
 def _sentence(entity: DyffEntity, error: DyffError | OSError | GuardError) -> str:

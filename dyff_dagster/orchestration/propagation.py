@@ -73,7 +73,7 @@ def report_failed_dependencies(
             asset_key=keys[entity_id],
             description=f"{standing.cause} failed, which this is made of.",
             metadata={
-                "dyff/status": standing.status,
+                "dyff/status": str(standing.status),  # Dagster keeps no enumerations of others
                 "dyff/reason": str(EntityStatusReason.failed_dependency),
                 "dyff/cause": dg.MetadataValue.asset(keys[standing.cause]),
                 "dyff/failed_run": dg.MetadataValue.dagster_run(run.run_id),

@@ -12,6 +12,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.automation import condition_of
 from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
+from dyff_dagster.orchestration.pools import pool_of, priority_tags
 from dyff_dagster.orchestration.selection import ancestors_with_ops
 from dyff_dagster.orchestration.step_pods import TAG, step_pod
 from dyff_dagster.schema.canonical import spec_digest
@@ -51,16 +52,17 @@ class DyffTranslatorData:
 
 
 class DyffTranslator:
-    """Says how each entity looks as an asset. Subclass it and override :meth:`get_asset_spec`.
+    """Says how each entity looks as an asset: subclass it, and override the method of what is to be other.
 
-    To give assets other keys override :meth:`get_asset_key`, which edges follow too.
+    Each attribute has one method, and :meth:`get_asset_spec` puts them together: a subclass that changes one keeps the
+    rest. For what is not among them override :meth:`get_asset_spec`.
 
     Example:
         .. code-block:: python
 
             class OurTranslator(DyffTranslator):
-                def get_asset_spec(self, data):
-                    return super().get_asset_spec(data).merge_attributes(tags={"site": "ward-7"})
+                def get_tags(self, data):
+                    return {**super().get_tags(data), "site": "ward-7"}
 
             defs = build_definitions(catalog, translator=OurTranslator())
     """
@@ -70,28 +72,62 @@ class DyffTranslator:
         return asset_key(entity)
 
     def get_asset_spec(self, data: DyffTranslatorData) -> dg.AssetSpec:
-        """The asset of an entity.
+        """The asset of an entity, put together from what the other methods say."""
+        return dg.AssetSpec(
+            key=self.get_asset_key(data.entity),
+            deps=self.get_deps(data),
+            group_name=self.get_group_name(data),
+            kinds=self.get_kinds(data),
+            owners=self.get_owners(data),
+            description=self.get_description(data),
+            metadata=self.get_metadata(data),
+            tags=self.get_tags(data),
+            code_version=self.get_code_version(data),
+            automation_condition=self.get_automation_condition(data),
+        )
 
-        Its upstream assets are the entity's ``dependencies()`` and what its annotations name. Where one of
-        those is only declared, and Dagster has nothing to run for it, the computed entities behind it are
-        upstream too: Dagster orders steps by direct edges alone, and an evaluation must not start before the
+    def get_deps(self, data: DyffTranslatorData) -> list[dg.AssetKey]:
+        """Keys of what is upstream: the entity's ``dependencies()``, and what its annotations name.
+
+        Where one of those is only declared, and Dagster has nothing to run for it, the computed entities behind it
+        are upstream too: Dagster orders steps by direct edges alone, and an evaluation must not start before the
         model of its service is there.
         """
         entity, catalog = data.entity, data.catalog
-        deps = list(dict.fromkeys([*catalog.upstream(entity.id), *ancestors_with_ops(catalog, entity.id)]))
-        owner = owner_of(entity.account)
-        return dg.AssetSpec(
-            key=self.get_asset_key(entity),
-            deps=[self.get_asset_key(catalog.get(dep)) for dep in deps],
-            group_name=plain_name(entity.account),
-            kinds=kinds_of(entity),
-            owners=[owner] if owner else [],
-            description=description_of(data),
-            metadata=self.get_metadata(data),
-            tags=tags_of(entity),
-            code_version=spec_digest(entity),
-            automation_condition=condition_of(entity, catalog),
-        )
+        deps = dict.fromkeys([*catalog.upstream(entity.id), *ancestors_with_ops(catalog, entity.id)])
+        return [self.get_asset_key(catalog.get(dep)) for dep in deps]
+
+    def get_group_name(self, data: DyffTranslatorData) -> str | None:
+        """The group: the account."""
+        return plain_name(data.entity.account)
+
+    def get_kinds(self, data: DyffTranslatorData) -> set[str]:
+        """What Dagster draws on it: the entity's kind and its technology."""
+        return kinds_of(data.entity)
+
+    def get_owners(self, data: DyffTranslatorData) -> list[str]:
+        """``team:ACCOUNT``, where Dagster allows such an owner."""
+        owner = owner_of(data.entity.account)
+        return [owner] if owner else []
+
+    def get_description(self, data: DyffTranslatorData) -> str | None:
+        """Its documentation, else its name and description."""
+        return description_of(data)
+
+    def get_tags(self, data: DyffTranslatorData) -> dict[str, str]:
+        """Its labels, those that are tags in Dagster too."""
+        return tags_of(data.entity)
+
+    def get_code_version(self, data: DyffTranslatorData) -> str | None:
+        """The digest of its specification."""
+        return spec_digest(data.entity)
+
+    def get_automation_condition(self, data: DyffTranslatorData) -> dg.AutomationCondition[Any] | None:
+        """When it starts by itself: None, unless its manifest asks for it.
+
+        Whatever is said here, an InferenceSession never does.
+        """
+        return condition_of(data.entity, data.catalog)
 
     def get_metadata(self, data: DyffTranslatorData) -> Mapping[str, Any]:
         """What the asset's page shows before anything was computed."""
@@ -114,8 +150,15 @@ class DyffTranslator:
         return metadata
 
     def get_op_tags(self, data: DyffTranslatorData) -> Mapping[str, Any]:
-        """Tags of the op that computes the entity: for ``k8s_job_executor``, what its step's pod is like."""
-        return {TAG: step_pod(data.entity, data.steps)}
+        """Tags of the op that computes the entity.
+
+        For ``k8s_job_executor`` what its step's pod is like, and, where its label says so, how urgent it is.
+        """
+        return {TAG: step_pod(data.entity, data.steps), **priority_tags(data.entity)}
+
+    def get_pool(self, data: DyffTranslatorData) -> str | None:
+        """The pool that its op takes a place in: of its accelerators, or of the service that it asks."""
+        return pool_of(data.entity)
 
 
 def kinds_of(entity: DyffEntity) -> set[str]:

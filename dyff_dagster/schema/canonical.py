@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import pydantic
@@ -108,6 +109,10 @@ _LEFT_OUT: tuple[tuple[type[pydantic.BaseModel], frozenset[str]], ...] = (
 )
 
 
+_AS_THEY_ARE = frozenset({str, int, bool, float})
+"""Types whose values are JSON already; by far the most there are. (Enumerations are of types of their own.)"""
+
+
 def spec_digest(entity: DyffEntity) -> str:
     """Return the code version of ``entity``: the SHA-256 of what can change its result.
 
@@ -142,23 +147,33 @@ def service_digest(service: InferenceServiceSpec, annotations: Iterable[Annotati
     return sha256_text(canonical_json(kept))
 
 
+@cache
+def _counted(kind: type[pydantic.BaseModel]) -> tuple[tuple[str, str], ...]:
+    """The fields of a type that can change a result: their names, and what they are called on the wire."""
+    left_out = {name for base, names in _LEFT_OUT if issubclass(kind, base) for name in names}
+    return tuple(
+        (name, field.alias or name) for name, field in kind.model_fields.items() if name not in left_out
+    )
+
+
 def _spec(model: pydantic.BaseModel) -> dict[str, Any]:
-    left_out = {name for kind, names in _LEFT_OUT if isinstance(model, kind) for name in names}
     spec: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
+    for name, alias in _counted(type(model)):
         value = getattr(model, name)
-        if name in left_out or value is None:
+        if value is None:
             continue
         if name == "annotations" and isinstance(model, DyffEntity):
             value = result_annotations(model.annotations)
             if not value:
                 continue
-        spec[field.alias or name] = _plain(value)
+        spec[alias] = _plain(value)
     spec.update(computing_fields(model))
     return spec
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, pydantic.BaseModel):
         return _spec(value)
     if isinstance(value, dict):

@@ -87,7 +87,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     # YAML reads JSON.
     defs: dict[str, Any] = {
         "type": "dyff_dagster.DyffCatalogComponent",
-        "attributes": {"catalog": str(servers.EXAMPLE)},
+        "attributes": {"path": str(servers.EXAMPLE)},
     }
     (component / "defs.yaml").write_text(json.dumps(defs))
     return project

@@ -34,6 +34,7 @@ from dyff_dagster.schema.adapters import ADAPTERS, create_adapter
 from dyff_dagster.schema.annotations import ANNOTATIONS, PREFIX
 from dyff_dagster.schema.enumerations import Entities
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.schema.priorities import PRIORITY
 from dyff_dagster.sessions.kubernetes import names
 from dyff_dagster.sources import import_data
 
@@ -173,7 +174,7 @@ def test_annotations_that_a_page_names_are_there(page: str) -> None:
     named = re.findall(rf"(?<![\w/.]){PREFIX}([a-z][a-z-]*)", PAGES[page].read_text("utf-8"))
     # `dyff-dagster/wdbc-logreg` is a model's repository in the example.
     labels = {label.removeprefix(PREFIX) for label in vars(names).values() if isinstance(label, str)}
-    assert set(named) - {"wdbc-logreg"} <= (
+    assert set(named) - {"wdbc-logreg", PRIORITY.removeprefix(PREFIX)} <= (
         ANNOTATIONS | labels if page == "docs/kubernetes.md" else ANNOTATIONS
     )
 
