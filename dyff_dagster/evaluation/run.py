@@ -43,7 +43,6 @@ from dyff_dagster.store import (
     Progress,
     Store,
     columns_of,
-    local_path,
     no_progress,
 )
 
@@ -94,7 +93,7 @@ def run(
     interface = entity.inferenceSession.inferenceService.interface
     builder = RequestBuilder(interface.inputPipeline, withheld)
     reader = ResponseReader(interface)
-    spill = local_path(store.working(entity.id)) / "sorting" if store.local else Path("sorting")
+    spill = store.scratch(entity.id) / "sorting"
     rows = OrderedRows(data, builder.columns(data.schema.names), spill)
     try:
         parts = Parts(store, entity.id, service_digest, reader.type, options.accept)

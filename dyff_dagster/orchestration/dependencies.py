@@ -32,7 +32,7 @@ from dyff_dagster.schema.platform import (
     SafetyCase,
 )
 from dyff_dagster.sessions import build_fingerprint, code_files
-from dyff_dagster.store import Commit, Inputs, Store, local_path
+from dyff_dagster.store import Commit, Inputs, Store
 from dyff_dagster.store.digests import digest_file
 
 Service = InferenceService | ForeignInferenceService
@@ -239,25 +239,20 @@ class Dependencies:
         )
 
     def path_of(self, entity_id: str) -> Path:
-        """Directory of the current version of an upstream entity.
+        """Directory of the current version of an upstream entity, on this machine.
 
         Raises:
-            DyffError: The store is not on a disk of this machine.
+            StoreError: It is elsewhere, and what is there is not what was committed.
         """
         return self.local(self.upstream(entity_id))
 
     def local(self, commit: Commit) -> Path:
-        """Directory of a version.
+        """Directory of a version on this machine; fetched where the store is elsewhere.
 
         Raises:
-            DyffError: The store is not on a disk of this machine.
+            StoreError: What is there is not what was committed.
         """
-        if not self.store.local:
-            raise DyffError(
-                f"{self.store.root} is no local directory, and this release computes on local stores only: "
-                "set DYFF_STORAGE_ROOT to a directory"
-            )
-        return local_path(commit.path)
+        return self.store.on_disk(commit)
 
     def withheld(self, entity: Evaluation) -> frozenset[str]:
         """Fields of the evaluation's data set that its service may not see."""

@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.store import Store, local_path
+from dyff_dagster.store import Store
 
 if TYPE_CHECKING:
     from dyff_dagster.sessions.kubernetes import Cluster, KubernetesSettings, StepPods
@@ -140,11 +140,9 @@ class DyffSessions(dg.ConfigurableResource[None]):
         """
         cluster = self.cluster(store)
         ended = cluster is not None and cluster.terminate(session_id)
-        if not store.local:
-            return ended
         from dyff_dagster.sessions import end_session
 
-        return end_session(local_path(store.working(session_id)) / "session") or ended
+        return end_session(store.scratch(session_id) / "session") or ended
 
     def cluster(self, store: Store) -> Cluster | None:
         """The cluster that sessions run on; None where they run on this machine. Nothing is connected to yet.
@@ -158,7 +156,9 @@ class DyffSessions(dg.ConfigurableResource[None]):
             raise DyffError(f"the sessions' backend is {self.backend!r}: it must be local or kubernetes")
         from dyff_dagster.sessions.kubernetes import Cluster
 
-        return Cluster(self._settings(), local_path(store.root) if store.local else Path())
+        return Cluster(
+            self._settings(), store.machine_root, elsewhere=None if store.local else str(store.root)
+        )
 
     def step_pods(self) -> StepPods | None:
         """What the settings say of the pods that steps run in; None where there is no file of them.

@@ -11,13 +11,14 @@ from __future__ import annotations
 from dyff_dagster.store.commits import Commit
 from dyff_dagster.store.differences import Change, changes, unified_diff
 from dyff_dagster.store.digests import FileDigest
-from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
+from dyff_dagster.store.draft import Draft
+from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError, StoreUnreachable
 from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns_of
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
 from dyff_dagster.store.revisions import RecordedRevision, Revisions
-from dyff_dagster.store.store import Draft, Store
+from dyff_dagster.store.store import Store
 
 __all__ = [
     "Change",
@@ -36,6 +37,7 @@ __all__ = [
     "Score",
     "Store",
     "StoreError",
+    "StoreUnreachable",
     "changes",
     "columns_of",
     "local_path",
