@@ -129,19 +129,17 @@ class RemoteFilesystem:
             if str(self._root) in _tried:
                 return
             probe = self._root / f".exclusive-{uuid.uuid4().hex}"
-            create = lambda: probe.fs.pipe_file(probe.path, b"1", mode="create")  # noqa: E731
+
+            def create() -> None:
+                probe.fs.pipe_file(probe.path, b"", mode="create")
+
             try:
                 self._write("create", probe, create)
-                try:
-                    probe.fs.pipe_file(probe.path, b"2", mode="create")
-                except FileExistsError:
-                    _tried.add(str(self._root))
-                    return
-                except Exception:
-                    # Whatever else it answers, it must not have written.
-                    if self.read(probe) == b"1":
-                        _tried.add(str(self._root))
-                        return
+                self._write("create", probe, create)
+            except FileExistsError:
+                # Also where the first one's reply was lost, and it was tried again: it refuses.
+                _tried.add(str(self._root))
+                return
             finally:
                 with contextlib.suppress(StoreUnreachable):
                     self.remove(probe)
