@@ -10,6 +10,7 @@ from dyff_dagster.cli.errors import Commands
 from dyff_dagster.cli.exchange import export, import_entities
 from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
+from dyff_dagster.cli.import_eval import import_eval
 from dyff_dagster.cli.plan import plan
 from dyff_dagster.cli.results import open_page, serve_pages, status
 from dyff_dagster.cli.sessions import sessions, terminate
@@ -33,6 +34,7 @@ for verb in (
     new,
     schema,
     import_data,
+    import_eval,
     plan,
     status,
     open_page,

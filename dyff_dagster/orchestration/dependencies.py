@@ -34,6 +34,7 @@ from dyff_dagster.schema.platform import (
 from dyff_dagster.sessions import build_fingerprint, code_files
 from dyff_dagster.store import Commit, Inputs, Store
 from dyff_dagster.store.digests import digest_file
+from dyff_dagster.store.paths import resolve_inside
 
 Service = InferenceService | ForeignInferenceService
 
@@ -101,6 +102,8 @@ class Dependencies:
         if isinstance(self.entity, Evaluation):
             extras["service"] = self.service_digest(self.service_of(self.entity))
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
+            if (answers := self.imported(self.entity)) is not None:
+                extras["imported"] = digest_file(answers).sha256
         if isinstance(self.entity, InferenceSession):
             extras["service"] = self.service_digest(self.service_of(self.entity))
         if isinstance(self.entity, InferenceService) and self.entity.builder is not None:
@@ -205,6 +208,11 @@ class Dependencies:
         name = (self.catalog.annotation(entity.id, "from") or "").strip()
         source = self.catalog.get(name) if name else None
         return source if isinstance(source, Evaluation) else None
+
+    def imported(self, entity: Evaluation) -> Path | None:
+        """The file of an evaluation's answers, where they were given elsewhere; no service is asked then."""
+        name = self.catalog.annotation(entity.id, "imported")
+        return None if name is None else resolve_inside(self.catalog.directory(entity.id), name)
 
     def reads_questions(self, entity: Dataset, evaluation: Evaluation) -> bool:
         """Whether a data set made from an evaluation has fields of the rows that were asked about."""

@@ -231,6 +231,17 @@ class Step(Dependencies):
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
+        if (answers := self.imported(entity)) is not None:
+            return evaluation.take_imported(
+                entity,
+                self.store,
+                inputs=inputs,
+                dataset=self.path_of(entity.dataset),
+                answers=answers,
+                options=self.options(entity),
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         service = self.service_of(entity)
         directory = self.store.scratch(entity.id) / "sessions" / (self.run_id or "session")
 
