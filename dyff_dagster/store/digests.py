@@ -41,7 +41,7 @@ class Digesting:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self.size = 0
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Take the next bytes in."""
         self._sha256.update(block)
         self._md5.update(block)
