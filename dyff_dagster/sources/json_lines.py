@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.sources.json_blocks import parse_quickly, read_blocks
+from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
 
 _MAX_DEPTH = 32
 """Lists and objects nested deeper than this have no type: each takes up to two levels of Parquet's hundred."""
@@ -81,9 +81,11 @@ def infer_schema(
 def json_lines_batches(source: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of the file, in batches of some thousands, in a schema that :func:`json_lines_schema` found."""
     types = {field.name: field.type for field in schema}
+    # Which rows have a number of their own is for the types to say, and they were found by looking at each.
+    parser = QuickParser(types, index="")
     for block in read_blocks(source):
-        if (quick := parse_quickly(block, types)) is not None:
-            yield from quick.to_batches()
+        if (quick := parser.parse(block)) is not None:
+            yield from quick.table.to_batches()
             continue
         rows: list[dict[str, Any]] = []
         weight = first = number = 0

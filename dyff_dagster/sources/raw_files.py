@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.sources.json_blocks import has_field, parse_quickly, read_blocks
+from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
 from dyff_dagster.sources.json_lines import JsonLinesFault, infer_schema, json_lines_rows, rows_of_lines
 from dyff_dagster.sources.readers import csv_as_text
 from dyff_dagster.sources.times import holds_times, read_times
@@ -147,17 +147,12 @@ def _json(
 def _json_lines(file: RawFile, wanted: Wanted, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
     types = _types(file, wanted, lambda: json_lines_rows(file.path))
     numbered = _Numbered(file, "line", error)
+    parser = QuickParser(types, _INDEX)
     for block in read_blocks(file.path):
-        quick = parse_quickly(block, types)
-        if quick is not None and _INDEX in types:
-            has = has_field(quick, block, _INDEX)
-            if has is None or numbered.known not in (None, has):
-                quick = None
-            else:
-                numbered.known = has
-                quick = quick if has else quick.drop_columns([_INDEX])
-        if quick is not None:
-            yield from quick.to_batches(max_chunksize=_ROWS)
+        quick = parser.parse(block)
+        if quick is not None and numbered.known in (None, quick.indexed):
+            numbered.known = quick.indexed
+            yield from quick.table.to_batches(max_chunksize=_ROWS)
             continue
         rows = rows_of_lines(file.path, block.lines(), block.first)
         yield from _typed(file, rows, types, numbered, "line", error)

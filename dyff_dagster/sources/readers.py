@@ -22,6 +22,7 @@ INDEX = "_index_"
 MAX_ROWS = 65_536
 """Rows of a batch at most."""
 
+_HEADER = 64 * 1024
 _BLOCK = 8 * 1024 * 1024
 _LARGEST_BLOCK = 1024 * 1024 * 1024
 _INDEX_FIELD = pa.field(INDEX, pa.int64(), nullable=False)
@@ -257,7 +258,7 @@ def _settled(kind: pa.DataType) -> pa.DataType:
 
 def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
     """The names in the header, doubled ones and empty ones as they are."""
-    block = _BLOCK
+    block = _HEADER
     while block <= _LARGEST_BLOCK:
         faults: list[str] = []
         options = pyarrow.csv.ReadOptions(block_size=block, use_threads=False)

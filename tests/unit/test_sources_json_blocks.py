@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.sources import json_blocks, raw_files
-from dyff_dagster.sources.json_blocks import parse_quickly, read_blocks
+from dyff_dagster.sources import json_blocks
+from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
 from dyff_dagster.sources.raw_files import RawFile, read_files
 
 TYPES: dict[str, pa.DataType | None] = {
@@ -66,9 +66,11 @@ def objects(draw: Any) -> str:
         text = draw(
             st.sampled_from(
                 [
-                    "", "  ", "null", "[1]", text + text, text[:-1] + "\n}", text + " ", " " + text, '{"t": "a", "t": "b"}',
+                    "", "  ", "null", "[1]", text + text, text[:-1] + "\n}", text + " ", " " + text,
+                    '{"t": "a", "t": "b"}',
                     '{"f": 1e400}', '{"f": -Infinity}', '{"other": NaN}', '{"other": Inf}', '{"i": 1.0}', '{"i": 1e2}',
-                    '{"f": ' + "9" * 5000 + "}", '{"t": "\\ud800"}', '{"\\u005findex_": null}', '{"s": {"x": 1, "x": 2}}',
+                    '{"f": ' + "9" * 5000 + "}", '{"t": "\\ud800"}', '{"\\u005findex_": null}',
+                    '{"s": {"x": 1, "x": 2}}',
                     '{"i": 01}', "{'t': 1}", '{"t": "a"} {"t": "b"}', '{"f": -0.0}', '{"i": -0}', '{"t": "a",}',
                     '{"t": "\t"}', '{"l": [[]]}', '{"s": {}}', '{"b": 1}', '{"t": 1}', "{}",
                 ]
@@ -98,19 +100,25 @@ def test_what_arrow_reads_is_what_python_reads(
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     quick = outcome(path, TYPES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw_files, "parse_quickly", lambda block, types: None)
+        patch.setattr(QuickParser, "parse", lambda self, block: None)
         assert quick == outcome(path, TYPES)
 
 
-def test_plain_rows_do_go_the_quick_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "indexed"),
+    [({}, False), ({"_index_": 1}, True), ({"nobody": [1, {}]}, False), ({"nobody": 1, "_index_": 1}, True)],
+)
+def test_plain_rows_do_go_the_quick_way(tmp_path: Path, more: dict[str, Any], indexed: bool) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(
-        "".join(json.dumps({"t": f"é {n}", "i": n, "l": ["a"], "no": {}}) + "\n" for n in range(5000))
+        "".join(json.dumps({"t": f"é {n}", "i": n, "l": ["a"], **more}) + "\n" for n in range(5000))
     )
     (block,) = read_blocks(path)
-    table = parse_quickly(block, {name: TYPES[name] for name in ("t", "i", "l")})
-    assert table is not None
-    assert table.column("i").to_pylist() == list(range(5000))
+    parser = QuickParser({name: TYPES[name] for name in ("_index_", "t", "i", "l")}, "_index_")
+    quick = parser.parse(block)
+    assert quick is not None
+    assert quick.indexed == indexed
+    assert quick.table.column("i").to_pylist() == list(range(5000))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 64])
