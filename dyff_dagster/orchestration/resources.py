@@ -70,6 +70,11 @@ class DyffStorage(dg.ConfigurableResource[Store]):
     base: str = Field(
         default="", description="What a relative root is relative to: the directory of definitions.py."
     )
+    cache: str = Field(
+        default="",
+        description="Where this machine keeps what a store elsewhere has (DYFF_CACHE); relative to `base`. "
+        "Empty: `dyff-dagster` in the user's cache directory.",
+    )
     pages_url: str | None = Field(
         default=None,
         description="Where `dyff-dagster serve-pages` answers (DYFF_PAGES_URL). Unset: metadata shows paths.",
@@ -77,10 +82,11 @@ class DyffStorage(dg.ConfigurableResource[Store]):
 
     @classmethod
     def from_environment(cls, base: Path, environment: Mapping[str, str] = os.environ) -> DyffStorage:
-        """Read DYFF_STORAGE_ROOT and DYFF_PAGES_URL."""
+        """Read DYFF_STORAGE_ROOT, DYFF_CACHE and DYFF_PAGES_URL."""
         return cls(
             root=environment.get("DYFF_STORAGE_ROOT") or "dyff-storage",
             base=str(base),
+            cache=environment.get("DYFF_CACHE") or "",
             pages_url=environment.get("DYFF_PAGES_URL") or None,
         )
 
@@ -93,7 +99,7 @@ class DyffStorage(dg.ConfigurableResource[Store]):
 
     def store(self) -> Store:
         """Open the store."""
-        return Store(self.location)
+        return Store(self.location, cache=Path(self.base, self.cache).absolute() if self.cache else None)
 
 
 class DyffSessions(dg.ConfigurableResource[None]):
