@@ -28,7 +28,7 @@ from benchmarks.pairing import Claim, Contender, Ratio, arguments, compare, repo
 
 ROWS = 400_000
 MODEL_FILES = 6
-MODEL_MB = 32
+MODEL_MB = 96
 GB = float(os.environ.get("DYFF_BENCH_GB", "1"))
 _WORDS = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=3 + n % 7)) for n in range(4096)]
 SCHEMA = {"question": "string!", "answer": "string", "level": "int64", "weight": "float64"}
@@ -142,6 +142,8 @@ def download(directory: Path, how: str, url: str) -> Contender:
 
 def fetch_ours(target: Path) -> float:
     """Seconds until a Model is committed, with the digests of its files checked against the Hub's."""
+    from huggingface_hub import HfApi, hf_hub_url, snapshot_download  # noqa: F401 - their imports take time too
+
     from dyff_dagster.schema.platform import Model
     from dyff_dagster.sources import fetch, fingerprint
     from dyff_dagster.store import Inputs, Store

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-_BLOCK = 8 * 1024 * 1024
+_BLOCK = 4 * 1024 * 1024
 _NEWLINE, _OPEN, _CLOSE = b"\n{}"
 _SLICE = 256 * 1024
 _PIECE = 1024 * 1024

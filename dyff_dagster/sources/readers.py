@@ -23,7 +23,7 @@ MAX_ROWS = 65_536
 """Rows of a batch at most."""
 
 _HEADER = 64 * 1024
-_BLOCK = 8 * 1024 * 1024
+_BLOCK = 2 * 1024 * 1024
 _LARGEST_BLOCK = 1024 * 1024 * 1024
 _INDEX_FIELD = pa.field(INDEX, pa.int64(), nullable=False)
 _COLUMN = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from dyff_dagster.store import (
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
 from tests import object_store, servers
 from tests.integration import small_audit, small_catalog, small_safety_case
-from tests.integration.evaluation_support import World
+from tests.integration.evaluation_support import QUICK, World
 from tests.integration.fault_server import Asked, FaultServer
 from tests.integration.small_audit import Place
 from tests.object_store import ObjectStore
@@ -323,6 +323,14 @@ def test_an_answer_is_not_asked_for_again_because_the_bucket_does_not_answer(
         with pytest.raises(StoreUnreachable):
             world.run(world.evaluation(2))
         assert len(server.record) == asked
+
+
+def test_several_client_processes_write_into_one_bucket(bucket: ObjectStore, tmp_path: Path) -> None:
+    with FaultServer(copies=2).running() as server:
+        world = World(tmp_path, [server.url], 100)
+        world.store = Store(f"{bucket.bucket}/root")
+        made = world.run(world.evaluation(2), replace(QUICK, processes=2))
+        assert made.facts.rows == len(server.record) == 200
 
 
 def files_of(directory: Path, sizes: list[int]) -> Path:
