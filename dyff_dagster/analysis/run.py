@@ -111,7 +111,7 @@ def run(
     if isinstance(entity, Report):
         entity = as_measurement(entity)
     check_analysis(entity, input_paths, modules, here=worker is work)
-    shared = None if worker is work else local_path(store.working(entity.id))
+    shared = None if worker is work else store.scratch(entity.id)
     with (
         store.draft(entity.id) as draft,
         tempfile.TemporaryDirectory(
@@ -126,9 +126,8 @@ def run(
         log = local_path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        if store.local:
-            # What is there after this run is of this run.
-            local_path(store.working(entity.id) / FAILED_NOTEBOOK).unlink(missing_ok=True)
+        # What is there after this run is of this run.
+        store.remove_working(entity.id, FAILED_NOTEBOOK)
         untouched = Untouched(
             {item.entity: input_paths[item.entity] for item in entity.inputs}.items(), modules.items()
         )

@@ -158,6 +158,7 @@ _RULES: dict[str, _Rule] = {
     "from": _Rule(("Dataset",), _nonempty),
     "ingest": _Rule(("Dataset",), _nonempty),
     "rubric": _Rule(("Method",), _nonempty),
+    "imported": _Rule(("Evaluation",), _nonempty),
     "max-failed-rows": _Rule(("Evaluation",), _count_or_fraction),
     "accept": _Rule(("Evaluation",), _classes),
     "reuse": _Rule(("Evaluation",), _one_of("true", "false")),

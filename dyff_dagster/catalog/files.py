@@ -16,6 +16,7 @@ from dyff_dagster.schema.platform import (
     Dataset,
     DataSource,
     DataSources,
+    Evaluation,
     Method,
     Model,
     Module,
@@ -95,6 +96,11 @@ def check_files(entry: Entry, findings: Findings) -> None:
             message = _wrong_file(entry.files(), artifact.path, must_exist=not made)
             if message is not None:
                 findings.error(entry, location, message)
+    elif isinstance(entity, Evaluation):
+        imported = entry.annotation("imported")
+        message = None if imported is None else _wrong_file(entry.directory, imported, must_exist=True)
+        if message is not None:
+            findings.annotation_error(entry, "imported", message)
     elif isinstance(entity, DataSource) and (
         entity.sourceKind != DataSources.upload or is_url(entity.source)
     ):

@@ -65,6 +65,9 @@ _KNOWN: dict[str, _Annotation] = {
         _TEXT,
     ),
     "rubric": _Annotation("The rubric that the Method implements, where Audits ask for one", _TEXT),
+    "imported": _Annotation(
+        "File of answers that were given elsewhere, beside the manifest: no service is asked", _TEXT
+    ),
     "max-failed-rows": _Annotation(
         "How many answers may be missing: a count, or a fraction. Default 0", _AMOUNT
     ),

@@ -11,6 +11,7 @@ from dyff_dagster.cli.errors import Commands
 from dyff_dagster.cli.exchange import export, import_entities
 from dyff_dagster.cli.history import history
 from dyff_dagster.cli.import_data import import_data
+from dyff_dagster.cli.import_eval import import_eval
 from dyff_dagster.cli.plan import plan
 from dyff_dagster.cli.purge import purge
 from dyff_dagster.cli.results import open_page, serve_pages, status
@@ -36,6 +37,7 @@ for verb in (
     new,
     schema,
     import_data,
+    import_eval,
     plan,
     status,
     open_page,

@@ -122,8 +122,6 @@ def _table(states: Sequence[EntityState]) -> Table:
 @storage_option
 def open_page(entity_id: str, storage: str) -> None:
     """Open an entity's page in the browser; prints where it is."""
-    from dyff_dagster.store import local_path
-
     store = open_store(storage)
     commit = store.current(entity_id)
     if commit is None:
@@ -133,11 +131,10 @@ def open_page(entity_id: str, storage: str) -> None:
             f"{entity_id} is of kind {commit.kind} and has no page: its files are in {commit.path}"
         )
     base = os.environ.get("DYFF_PAGES_URL")
-    page = commit.path / commit.facts.page
     if base:
         url = f"{base.rstrip('/')}/{entity_id}/"
     else:
-        url = local_path(page).as_uri() if store.local else str(page)
+        url = (store.on_disk(commit) / commit.facts.page).as_uri()
     click.echo(url)
     click.launch(url)
 

@@ -13,7 +13,6 @@ import click
 from dyff_dagster.cli.instance import open_instance
 from dyff_dagster.cli.options import open_store, storage_option
 from dyff_dagster.cli.terminal import table_console
-from dyff_dagster.schema.errors import DyffError
 
 if TYPE_CHECKING:
     from dyff_dagster.store import Store
@@ -71,8 +70,6 @@ def terminate(entity_id: str, storage: str) -> None:
 
     store = open_store(storage)
     resource = DyffSessions.from_environment(os.environ, Path.cwd())
-    if not store.local and resource.backend == "local":
-        raise DyffError(f"{store.root} is no local directory: a session is ended where it was started")
     ended = resource.terminate(store, entity_id)
     click.echo(f"{entity_id}: ended" if ended else f"{entity_id}: no session runs")
     with open_instance() as instance:
@@ -86,11 +83,10 @@ def _sessions(store: Store) -> list[dict[str, Any]]:
     """Sessions of this machine that are alive, then the cluster's."""
     from dyff_dagster.orchestration.resources import DyffSessions
     from dyff_dagster.sessions import read_session
-    from dyff_dagster.store import local_path
 
     found: list[dict[str, Any]] = []
-    for entity_id in store.entity_ids() if store.local else []:
-        directory = local_path(store.working(entity_id)) / "session"
+    for entity_id in store.entity_ids():
+        directory = store.scratch(entity_id) / "session"
         state = read_session(directory) if (directory / "session.json").exists() else None
         if state is not None and state.alive():
             known = store.entity_json(entity_id) or {}

@@ -123,7 +123,9 @@ class Fleet:
             [sys.executable, "-m", "dyff_dagster.evaluation.client_process", address],
             cwd=self._directory,
             env=clean_environment(
-                {KEY: key.hex(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+                {KEY: key.hex(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                # It writes parts, and who may write to a store elsewhere is said in many variables.
+                keep=() if self._parts.store.local else os.environ,
             ),
             stdout=log,
             stderr=log,

@@ -40,7 +40,7 @@ from dyff_dagster.evaluation.part import (
     part_schema,
 )
 from dyff_dagster.evaluation.rows import INDEX
-from dyff_dagster.store import Store
+from dyff_dagster.store import Store, StoreUnreachable
 
 _BEGUN = re.compile(r"g\d{6}\.begun")
 """Says that a run asked for all again: answers of an earlier generation do not count any more."""
@@ -343,6 +343,11 @@ class Parts:
         """
         try:
             data = self.store.get_working(self.entity_id, f"{self._directory}/{name}")
+        except StoreUnreachable:
+            raise  # what is there now is not known: what it answers must not be paid for again
+        except OSError:
+            return None
+        try:
             table = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns, use_threads=False)
         except (pa.ArrowInvalid, OSError):
             return None

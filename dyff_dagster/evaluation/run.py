@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dyff_dagster.evaluation.client import Client, Pending
 from dyff_dagster.evaluation.completeness import count
@@ -29,9 +28,9 @@ from dyff_dagster.evaluation.rows import INDEX, OrderedRows
 from dyff_dagster.evaluation.state import describe
 from dyff_dagster.evaluation.summary import Summary
 from dyff_dagster.evaluation.tally import Tally
+from dyff_dagster.evaluation.writing import write_answers
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.canonical import canonical_json, sha256_text
-from dyff_dagster.schema.content import ContentDigest
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import Evaluation
 from dyff_dagster.sessions import Session, SessionError
@@ -43,13 +42,8 @@ from dyff_dagster.store import (
     Progress,
     Store,
     columns_of,
-    local_path,
     no_progress,
 )
-
-_GROUP_ROWS = 65_536
-_GROUP_BYTES = 64 * 1024 * 1024
-"""A row group of the written answers is closed at the first of these."""
 
 
 def run(
@@ -94,7 +88,7 @@ def run(
     interface = entity.inferenceSession.inferenceService.interface
     builder = RequestBuilder(interface.inputPipeline, withheld)
     reader = ResponseReader(interface)
-    spill = local_path(store.working(entity.id)) / "sorting" if store.local else Path("sorting")
+    spill = store.scratch(entity.id) / "sorting"
     rows = OrderedRows(data, builder.columns(data.schema.names), spill)
     try:
         parts = Parts(store, entity.id, service_digest, reader.type, options.accept)
@@ -310,31 +304,16 @@ class _Work:
         schema = pa.schema(fields)
         names = [replication_id(self.entity.id, number) for number in range(self.entity.replications)]
         order = sorted(range(self.entity.replications), key=names.__getitem__)
-        digest = ContentDigest(schema)
-        rows = waiting_rows = waiting_bytes = 0
-        waiting: list[pa.RecordBatch] = []
-        with pq.ParquetWriter(directory / "answers.parquet", schema, compression="zstd") as writer:
 
-            def flush() -> None:
-                if waiting:
-                    writer.write_table(pa.Table.from_batches(waiting, schema))
-                    waiting.clear()
-
+        def batches() -> Iterator[pa.RecordBatch]:
             for batch in self.parts.answers(self.ledger.chunks, order):
                 number = batch.column(REPLICATION)[0].as_py()
                 columns = [pa.array([names[number]] * batch.num_rows, pa.string())]
                 columns += [batch.column(field.name) for field in fields[1:]]
-                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-                digest.update(batch)
-                waiting.append(batch)
-                rows += batch.num_rows
-                waiting_rows += batch.num_rows
-                waiting_bytes += batch.nbytes
-                if waiting_rows >= _GROUP_ROWS or waiting_bytes >= _GROUP_BYTES:
-                    flush()
-                    waiting_rows = waiting_bytes = 0
-            flush()
-        return digest.hexdigest(), rows, schema
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+        data_version, rows = write_answers(directory, schema, batches())
+        return data_version, rows, schema
 
     def _refuse_incomplete(self, completeness: Completeness) -> None:
         unexplained = completeness.missing - self.tally.failed.count

@@ -32,8 +32,9 @@ from dyff_dagster.schema.platform import (
     SafetyCase,
 )
 from dyff_dagster.sessions import build_fingerprint, code_files
-from dyff_dagster.store import Commit, Inputs, Store, local_path
+from dyff_dagster.store import Commit, Inputs, Store
 from dyff_dagster.store.digests import digest_file
+from dyff_dagster.store.paths import resolve_inside
 
 Service = InferenceService | ForeignInferenceService
 
@@ -101,6 +102,8 @@ class Dependencies:
         if isinstance(self.entity, Evaluation):
             extras["service"] = self.service_digest(self.service_of(self.entity))
             extras["withheld"] = sha256_text(",".join(sorted(self.withheld(self.entity))))
+            if (answers := self.imported(self.entity)) is not None:
+                extras["imported"] = digest_file(answers).sha256
         if isinstance(self.entity, InferenceSession):
             extras["service"] = self.service_digest(self.service_of(self.entity))
         if isinstance(self.entity, InferenceService) and self.entity.builder is not None:
@@ -206,6 +209,11 @@ class Dependencies:
         source = self.catalog.get(name) if name else None
         return source if isinstance(source, Evaluation) else None
 
+    def imported(self, entity: Evaluation) -> Path | None:
+        """The file of an evaluation's answers, where they were given elsewhere; no service is asked then."""
+        name = self.catalog.annotation(entity.id, "imported")
+        return None if name is None else resolve_inside(self.catalog.directory(entity.id), name)
+
     def reads_questions(self, entity: Dataset, evaluation: Evaluation) -> bool:
         """Whether a data set made from an evaluation has fields of the rows that were asked about."""
         return sources.reads_questions(entity, evaluation, self.catalog.get_as(evaluation.dataset, Dataset))
@@ -239,25 +247,20 @@ class Dependencies:
         )
 
     def path_of(self, entity_id: str) -> Path:
-        """Directory of the current version of an upstream entity.
+        """Directory of the current version of an upstream entity, on this machine.
 
         Raises:
-            DyffError: The store is not on a disk of this machine.
+            StoreError: It is elsewhere, and what is there is not what was committed.
         """
         return self.local(self.upstream(entity_id))
 
     def local(self, commit: Commit) -> Path:
-        """Directory of a version.
+        """Directory of a version on this machine; fetched where the store is elsewhere.
 
         Raises:
-            DyffError: The store is not on a disk of this machine.
+            StoreError: What is there is not what was committed.
         """
-        if not self.store.local:
-            raise DyffError(
-                f"{self.store.root} is no local directory, and this release computes on local stores only: "
-                "set DYFF_STORAGE_ROOT to a directory"
-            )
-        return local_path(commit.path)
+        return self.store.on_disk(commit)
 
     def withheld(self, entity: Evaluation) -> frozenset[str]:
         """Fields of the evaluation's data set that its service may not see."""

@@ -12,7 +12,7 @@ from dyff_dagster.schema.platform import (
     InferenceSessionSpec,
 )
 from dyff_dagster.sessions import BuildError, build_image
-from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, local_path
+from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store
 
 _IMAGE = "image.json"
 """In the version of a service with a builder: the image that was built, as the platform writes images."""
@@ -60,7 +60,7 @@ def build_service(
         directory,
         repository=repository,
         tag=f"build-{inputs.digest[:12]}",
-        log=local_path(store.working(entity.id)) / "sessions" / (run_id or "build") / "build.log",
+        log=store.scratch(entity.id) / "sessions" / (run_id or "build") / "build.log",
         progress=progress,
     )
     with store.draft(entity.id) as draft:

@@ -138,6 +138,8 @@ def _of_evaluation(
     entity: Evaluation, step: Step, inputs: Inputs | None, found: Planned, moving: list[str]
 ) -> Planned:
     """What an evaluation would ask, as far as that can be known before what it is made of is computed."""
+    if step.imported(entity) is not None:
+        return replace(found, requests=0)  # its answers were given elsewhere
     session = entity.inferenceSession
     starts = entity.inferenceSessionReference is None and session.inferenceService.runner is not None
     gpu = session.effective_gpu()

@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.store import Store, local_path
+from dyff_dagster.store import Store
 
 if TYPE_CHECKING:
     from dyff_dagster.sessions.kubernetes import Cluster, KubernetesSettings, StepPods
@@ -70,6 +70,11 @@ class DyffStorage(dg.ConfigurableResource[Store]):
     base: str = Field(
         default="", description="What a relative root is relative to: the directory of definitions.py."
     )
+    cache: str = Field(
+        default="",
+        description="Where this machine keeps what a store elsewhere has (DYFF_CACHE); relative to `base`. "
+        "Empty: `dyff-dagster` in the user's cache directory.",
+    )
     pages_url: str | None = Field(
         default=None,
         description="Where `dyff-dagster serve-pages` answers (DYFF_PAGES_URL). Unset: metadata shows paths.",
@@ -77,10 +82,11 @@ class DyffStorage(dg.ConfigurableResource[Store]):
 
     @classmethod
     def from_environment(cls, base: Path, environment: Mapping[str, str] = os.environ) -> DyffStorage:
-        """Read DYFF_STORAGE_ROOT and DYFF_PAGES_URL."""
+        """Read DYFF_STORAGE_ROOT, DYFF_CACHE and DYFF_PAGES_URL."""
         return cls(
             root=environment.get("DYFF_STORAGE_ROOT") or "dyff-storage",
             base=str(base),
+            cache=environment.get("DYFF_CACHE") or "",
             pages_url=environment.get("DYFF_PAGES_URL") or None,
         )
 
@@ -93,7 +99,7 @@ class DyffStorage(dg.ConfigurableResource[Store]):
 
     def store(self) -> Store:
         """Open the store."""
-        return Store(self.location)
+        return Store(self.location, cache=Path(self.base, self.cache).absolute() if self.cache else None)
 
 
 class DyffSessions(dg.ConfigurableResource[None]):
@@ -140,11 +146,9 @@ class DyffSessions(dg.ConfigurableResource[None]):
         """
         cluster = self.cluster(store)
         ended = cluster is not None and cluster.terminate(session_id)
-        if not store.local:
-            return ended
         from dyff_dagster.sessions import end_session
 
-        return end_session(local_path(store.working(session_id)) / "session") or ended
+        return end_session(store.scratch(session_id) / "session") or ended
 
     def cluster(self, store: Store) -> Cluster | None:
         """The cluster that sessions run on; None where they run on this machine. Nothing is connected to yet.
@@ -158,7 +162,9 @@ class DyffSessions(dg.ConfigurableResource[None]):
             raise DyffError(f"the sessions' backend is {self.backend!r}: it must be local or kubernetes")
         from dyff_dagster.sessions.kubernetes import Cluster
 
-        return Cluster(self._settings(), local_path(store.root) if store.local else Path())
+        return Cluster(
+            self._settings(), store.machine_root, elsewhere=None if store.local else str(store.root)
+        )
 
     def step_pods(self) -> StepPods | None:
         """What the settings say of the pods that steps run in; None where there is no file of them.

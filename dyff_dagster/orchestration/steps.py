@@ -44,7 +44,7 @@ from dyff_dagster.sessions import (
     parse_headers,
     start_session,
 )
-from dyff_dagster.store import Commit, Facts, Inputs, Progress, local_path
+from dyff_dagster.store import Commit, Facts, Inputs, Progress
 
 if TYPE_CHECKING:
     from dyff_dagster.sessions.kubernetes import Cluster, ModelFiles, Owner
@@ -231,14 +231,25 @@ class Step(Dependencies):
         )
 
     def _evaluate(self, entity: Evaluation, inputs: Inputs, force: bool) -> Commit:
+        if (answers := self.imported(entity)) is not None:
+            return evaluation.take_imported(
+                entity,
+                self.store,
+                inputs=inputs,
+                dataset=self.path_of(entity.dataset),
+                answers=answers,
+                options=self.options(entity),
+                progress=self.progress,
+                run_id=self.run_id,
+            )
         service = self.service_of(entity)
-        directory = local_path(self.store.working(entity.id)) / "sessions" / (self.run_id or "session")
+        directory = self.store.scratch(entity.id) / "sessions" / (self.run_id or "session")
 
         def session() -> AbstractContextManager[Session]:
             if self.cluster is not None and service.runner is not None:
                 return self._on_cluster(self.cluster, entity, service, inputs.extras["service"], directory)
             if entity.inferenceSessionReference is not None:
-                running = local_path(self.store.working(entity.inferenceSessionReference)) / "session"
+                running = self.store.scratch(entity.inferenceSessionReference) / "session"
                 return nullcontext(
                     attach_session(
                         running,
@@ -373,7 +384,7 @@ class Step(Dependencies):
     def _started(self, entity: InferenceSession, inputs: Inputs) -> dict[str, Any]:
         """Have the session run; what is to be known of it."""
         service = self.service_of(entity)
-        logs = local_path(self.store.working(entity.id)) / "session"
+        logs = self.store.scratch(entity.id) / "session"
         if self.cluster is not None and service.runner is not None:
             shown, phases = self.cluster.start(
                 with_image(entity, self.built_image(service)),

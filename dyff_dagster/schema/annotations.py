@@ -48,6 +48,7 @@ ANNOTATIONS = STEERING | {
     "answer-rules",
     "from",
     "headers",
+    "imported",
     "ingest",
     "rubric",
     "withhold",

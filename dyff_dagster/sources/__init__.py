@@ -11,14 +11,17 @@ from dyff_dagster.sources.answers import answers_fingerprint, fetch_answers, rea
 from dyff_dagster.sources.errors import SourceError
 from dyff_dagster.sources.fetch import fetch, fingerprint
 from dyff_dagster.sources.import_data import ImportedData, import_data
+from dyff_dagster.sources.import_eval import ImportedEvaluation, import_eval
 
 __all__ = [
     "ImportedData",
+    "ImportedEvaluation",
     "SourceError",
     "answers_fingerprint",
     "fetch",
     "fetch_answers",
     "fingerprint",
     "import_data",
+    "import_eval",
     "reads_questions",
 ]

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from dyff_dagster.catalog.ingest import KINDS, Ingest, kind_of
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
-from dyff_dagster.schema.content import digest_dataset
+from dyff_dagster.schema.content import ContentDigest, digest_dataset, sort_keys
 from dyff_dagster.schema.platform import Dataset
 from dyff_dagster.sources.archives import unpack
 from dyff_dagster.sources.errors import IngestError
@@ -27,7 +27,7 @@ from dyff_dagster.sources.row_groups import write_rows
 from dyff_dagster.sources.steps import Extraction
 from dyff_dagster.sources.stored_types import NotStorable, stored_schema
 from dyff_dagster.sources.times import holds_times, read_times, times_of
-from dyff_dagster.store import Facts, Progress, columns_of
+from dyff_dagster.store import Facts, FileDigest, Progress, columns_of
 
 _TABLES = ("csv", "json", "jsonl", "parquet")
 
@@ -70,7 +70,7 @@ def ingest_files(
     directory: Path,
     scratch: Path,
     progress: Progress,
-) -> tuple[str, Facts]:
+) -> tuple[str, Facts, dict[str, FileDigest]]:
     """Turn raw files into the data set's Parquet.
 
     Fields that the schema does not name are left out; ``_index_`` is taken from the rows where they have one, else they
@@ -85,7 +85,7 @@ def ingest_files(
         progress: Told the rows that were read.
 
     Returns:
-        The content digest, and what there is to say about the data set.
+        The content digest, what there is to say about the data set, and the digests of its file.
 
     Raises:
         IngestError: An archive is damaged, a field is missing, or a value does not fit its type; the first such row is
@@ -102,8 +102,33 @@ def ingest_files(
     target.parent.mkdir(parents=True, exist_ok=True)
     batches = _extracted if ingest.steps else _loaded
     # The declared types are put on the raw values here, not in the reader, so that an error can name the row.
-    write_rows(_told(batches(entity, files, ingest, schema, scratch), progress), schema, target)
-    return facts_of(entity, directory, progress)
+    rows = _told(batches(entity, files, ingest, schema, scratch), progress)
+    data_version, facts, digest = write_dataset(entity, rows, schema, target)
+    return data_version, facts, {target.relative_to(directory).as_posix(): digest}
+
+
+def write_dataset(
+    entity: Dataset, batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path
+) -> tuple[str, Facts, FileDigest]:
+    """Write a data set's one file, and find out in the same pass what :func:`facts_of` would.
+
+    Raises:
+        IngestError: There are no rows, or ``_index_`` is null or stands twice.
+    """
+    digest = ContentDigest(schema)
+    indices = _Indices(entity)
+
+    def look(batch: pa.RecordBatch) -> None:
+        indices.add(batch.column(batch.schema.get_field_index(INDEX)))
+        digest.update(batch)
+
+    written = write_rows(batches, schema, target, look)
+    indices.check(target)
+    if sort_keys(schema) == [INDEX] and indices.rising:
+        data_version = digest.hexdigest()
+    else:
+        data_version = digest_dataset(open_dataset(target))
+    return data_version, Facts(rows=written.rows, columns=columns_of(schema)), written.digest
 
 
 def _told(batches: Iterable[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
@@ -217,43 +242,57 @@ def facts_of(entity: Dataset, directory: Path, progress: Progress) -> tuple[str,
         IngestError: There are none, or ``_index_`` is null or stands twice.
     """
     dataset = open_dataset(directory)
-    rows = _count(entity, dataset, progress)
-    if rows == 0:
-        raise IngestError(f"{entity.id}: the data set has no rows: there would be nothing to evaluate")
-    return digest_dataset(dataset), Facts(rows=rows, columns=columns_of(dataset.schema))
-
-
-def _count(entity: Dataset, dataset: pyarrow.dataset.Dataset, progress: Progress) -> int:
-    """How many rows there are, each with a number of its own.
-
-    Numbers that only rise are unique; others are counted, at 8 bytes a row.
-    """
-    chunks: list[pa.Array] = []
-    rows = 0
-    last: int | None = None
-    rising = True
+    indices = _Indices(entity)
     for batch in dataset.to_batches(columns=[INDEX], batch_readahead=2, fragment_readahead=1):
-        column = batch.column(0)
+        indices.add(batch.column(0))
+        progress("checking rows", indices.rows, None)
+    indices.check(directory)
+    return digest_dataset(dataset), Facts(rows=indices.rows, columns=columns_of(dataset.schema))
+
+
+class _Indices:
+    """Each row must have a number of its own.
+
+    Numbers that only rise are unique; others are read again and counted, at 8 bytes a row.
+
+    Attributes:
+        rows: How many there were so far.
+        rising: Whether they only rose.
+    """
+
+    def __init__(self, entity: Dataset) -> None:
+        self._entity = entity
+        self._last: int | None = None
+        self.rows = 0
+        self.rising = True
+
+    def add(self, column: pa.Array) -> None:
+        """Take in the next rows' numbers."""
         if column.null_count:
-            raise IngestError(f"{entity.id}: a row has no {INDEX}: every row needs one")
+            raise IngestError(f"{self._entity.id}: a row has no {INDEX}: every row needs one")
         if not len(column):
-            continue
-        if rising:
-            follows = last is None or column[0].as_py() > last
-            rising = follows and pc.all(pc.greater(column[1:], column[:-1])).as_py() is not False
-            last = column[-1].as_py()
-        chunks.append(column)
-        rows += len(column)
-        progress("checking rows", rows, None)
-    if not rising:
-        counts = pc.value_counts(pa.chunked_array(chunks))
+            return
+        if self.rising:
+            follows = self._last is None or column[0].as_py() > self._last
+            self.rising = follows and pc.all(pc.greater(column[1:], column[:-1])).as_py() is not False
+            self._last = column[-1].as_py()
+        self.rows += len(column)
+
+    def check(self, written: Path) -> None:
+        """See that there were some, and none twice in what is written."""
+        if self.rows == 0:
+            raise IngestError(
+                f"{self._entity.id}: the data set has no rows: there would be nothing to evaluate"
+            )
+        if self.rising:
+            return
+        counts = pc.value_counts(open_dataset(written).to_table(columns=[INDEX]).column(0))
         doubles = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(doubles):
             double = doubles.field("values")[0].as_py()
             raise IngestError(
-                f"{entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own"
+                f"{self._entity.id}: {INDEX} {double} stands more than once: each row needs a number of its own"
             )
-    return rows
 
 
 def _compare_schemas(entity: Dataset, path: str, declared: pa.Schema, found: pa.Schema) -> None:
@@ -295,7 +334,7 @@ def _conform(
         position = batch.schema.get_field_index(column.name)
         if position < 0:
             if column.name == INDEX:
-                arrays.append(pa.array(range(start, start + batch.num_rows), type=pa.int64()))
+                arrays.append(pa.array(np.arange(start, start + batch.num_rows, dtype=np.int64)))
                 continue
             if column.nullable and lenient:
                 arrays.append(pa.nulls(batch.num_rows, column.type))

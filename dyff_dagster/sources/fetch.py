@@ -85,7 +85,7 @@ def fetch(
         if isinstance(entity, Dataset):
             if source is not None:
                 with store.draft(entity.id) as scratch:
-                    data_version, facts = ingest_files(
+                    data_version, facts, digests = ingest_files(
                         entity, _raw_files(source), _ingest(entity), draft.path, scratch.path, progress
                     )
             else:

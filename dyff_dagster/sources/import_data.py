@@ -198,7 +198,7 @@ def _is_label(name: str) -> bool:
 
 
 def _write_parquet(reader: RowReader, path: Path) -> int:
-    rows = write_rows(reader.batches(), reader.schema, path)
+    rows = write_rows(reader.batches(), reader.schema, path).rows
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
     return rows

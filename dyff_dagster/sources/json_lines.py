@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
 
 _MAX_DEPTH = 32
 """Lists and objects nested deeper than this have no type: each takes up to two levels of Parquet's hundred."""
@@ -79,17 +80,24 @@ def infer_schema(
 
 def json_lines_batches(source: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of the file, in batches of some thousands, in a schema that :func:`json_lines_schema` found."""
-    rows: list[dict[str, Any]] = []
-    weight = first = number = 0
-    for number, row in json_lines_rows(source):
-        first = first or number
-        rows.append(row)
-        weight += _weight(row)
-        if len(rows) >= _BATCH_ROWS or weight >= _BATCH_BYTES:
+    types = {field.name: field.type for field in schema}
+    # Which rows have a number of their own is for the types to say, and they were found by looking at each.
+    parser = QuickParser(types, index="")
+    for block in read_blocks(source):
+        if (quick := parser.parse(block)) is not None:
+            yield from quick.table.to_batches()
+            continue
+        rows: list[dict[str, Any]] = []
+        weight = first = number = 0
+        for number, row in rows_of_lines(source, block.lines(), block.first):
+            first = first or number
+            rows.append(row)
+            weight += _weight(row)
+            if len(rows) >= _BATCH_ROWS or weight >= _BATCH_BYTES:
+                yield _batch(source, rows, schema, first)
+                rows, weight, first = [], 0, 0
+        if rows:
             yield _batch(source, rows, schema, first)
-            rows, weight, first = [], 0, 0
-    if rows:
-        yield _batch(source, rows, schema, first)
 
 
 def _batch(source: Path, rows: list[dict[str, Any]], schema: pa.Schema, first: int) -> pa.RecordBatch:
@@ -123,29 +131,43 @@ def json_lines_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         JsonLinesFault: a line is no JSON object in UTF-8.
     """
     with source.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            if not raw.strip():
-                continue
-            try:
-                row = json.loads(raw.decode(), parse_constant=_no_constant)
-            except UnicodeDecodeError:
-                raise JsonLinesFault(source, number, "is not UTF-8 text; save the file as UTF-8") from None
-            except json.JSONDecodeError as error:
-                raise JsonLinesFault(source, number, f"is no JSON at character {error.colno}") from None
-            except ValueError:
-                # Python reads no whole number of more than sys.get_int_max_str_digits() digits.
-                raise JsonLinesFault(source, number, "has a number of thousands of digits") from None
-            except _Constant:
-                raise JsonLinesFault(
-                    source, number, "has a NaN or Infinity, which JSON does not know"
-                ) from None
-            except RecursionError:
-                raise JsonLinesFault(source, number, "is nested too deep") from None
-            if not isinstance(row, dict):
-                raise JsonLinesFault(source, number, 'must be a JSON object, as in {"question": "…"}')
-            yield number, row
+        yield from rows_of_lines(source, stream)
+
+
+def rows_of_lines(
+    source: Path, lines: Iterable[bytes], first: int = 1
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line that is not blank, with its number; of some that lie in a file one after another.
+
+    Args:
+        source: The file, for errors.
+        lines: The lines.
+        first: The number of the first of them.
+
+    Raises:
+        JsonLinesFault: a line is no JSON object in UTF-8.
+    """
+    for number, raw in enumerate(lines, first):
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw.decode(), parse_constant=_no_constant)
+        except UnicodeDecodeError:
+            raise JsonLinesFault(source, number, "is not UTF-8 text; save the file as UTF-8") from None
+        except json.JSONDecodeError as error:
+            raise JsonLinesFault(source, number, f"is no JSON at character {error.colno}") from None
+        except ValueError:
+            # Python reads no whole number of more than sys.get_int_max_str_digits() digits.
+            raise JsonLinesFault(source, number, "has a number of thousands of digits") from None
+        except _Constant:
+            raise JsonLinesFault(source, number, "has a NaN or Infinity, which JSON does not know") from None
+        except RecursionError:
+            raise JsonLinesFault(source, number, "is nested too deep") from None
+        if not isinstance(row, dict):
+            raise JsonLinesFault(source, number, 'must be a JSON object, as in {"question": "…"}')
+        yield number, row
 
 
 class _Constant(Exception):

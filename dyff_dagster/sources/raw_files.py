@@ -5,7 +5,7 @@ Only the fields that somebody wants are read. A file is never held in memory who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.sources.json_lines import JsonLinesFault, infer_schema, json_lines_rows
+from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
+from dyff_dagster.sources.json_lines import JsonLinesFault, infer_schema, json_lines_rows, rows_of_lines
 from dyff_dagster.sources.readers import csv_as_text
 from dyff_dagster.sources.times import holds_times, read_times
 
@@ -32,6 +33,7 @@ MISFITS = (
 Wanted = Mapping[str, pa.DataType | None]
 """Names of the fields that are wanted, each with the type that it shall have; None: that which it has."""
 
+_INDEX = "_index_"
 _LINES = 8_192
 _BYTES = 16 * 1024 * 1024
 _ROWS = 65_536
@@ -74,7 +76,7 @@ def _batches(kind: str, file: RawFile, wanted: Wanted, error: type[DyffError]) -
         elif kind == "parquet":
             yield from _parquet(file, wanted)
         elif kind == "jsonl":
-            yield from _json(file, wanted, lambda: json_lines_rows(file.path), "line", error)
+            yield from _json_lines(file, wanted, error)
         else:
             yield from _json(file, wanted, lambda: _json_rows(file), "object", error)
     except JsonLinesFault as fault:
@@ -93,13 +95,10 @@ def _parquet(file: RawFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
         yield from parquet.iter_batches(batch_size=_ROWS, columns=names)
 
 
-def _json(
-    file: RawFile,
-    wanted: Wanted,
-    rows: Any,
-    unit: str,
-    error: type[DyffError],
-) -> Iterator[pa.RecordBatch]:
+def _types(
+    file: RawFile, wanted: Wanted, rows: Callable[[], Iterator[tuple[int, dict[str, Any]]]]
+) -> dict[str, pa.DataType | None]:
+    """The wanted fields with their types, found out where none is said; those that are nowhere are left out."""
     types = dict(wanted)
     if unknown := {name for name, kind in wanted.items() if kind is None}:
         found = infer_schema(file.path, rows(), unknown)
@@ -108,30 +107,78 @@ def _json(
                 types[name] = found.field(name).type
             else:
                 del types[name]
-    index = "_index_"
-    numbered: bool | None = None
+    return types
+
+
+class _Numbered:
+    """Whether the objects of a file have an ``_index_`` of their own: all of them, or none.
+
+    Said once for the whole file: rows numbered by their place among others with numbers of their own would be rows of
+    another identity.
+    """
+
+    def __init__(self, file: RawFile, unit: str, error: type[DyffError]) -> None:
+        self._file, self._unit, self._error = file, unit, error
+        self.known: bool | None = None
+
+    def see(self, number: int, has: bool) -> None:
+        """Take notice of an object."""
+        if self.known is None:
+            self.known = has
+        elif self.known != has:
+            what = "no" if self.known else "an"
+            raise self._error(
+                f"{self._file.name}:{number} has {what} {_INDEX}, unlike the {self._unit}s before: "
+                f"give it to every {self._unit} or to none"
+            )
+
+
+def _json(
+    file: RawFile,
+    wanted: Wanted,
+    rows: Callable[[], Iterator[tuple[int, dict[str, Any]]]],
+    unit: str,
+    error: type[DyffError],
+) -> Iterator[pa.RecordBatch]:
+    types = _types(file, wanted, rows)
+    yield from _typed(file, rows(), types, _Numbered(file, unit, error), unit, error)
+
+
+def _json_lines(file: RawFile, wanted: Wanted, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
+    types = _types(file, wanted, lambda: json_lines_rows(file.path))
+    numbered = _Numbered(file, "line", error)
+    parser = QuickParser(types, _INDEX)
+    for block in read_blocks(file.path):
+        quick = parser.parse(block)
+        if quick is not None and numbered.known in (None, quick.indexed):
+            numbered.known = quick.indexed
+            yield from quick.table.to_batches(max_chunksize=_ROWS)
+            continue
+        rows = rows_of_lines(file.path, block.lines(), block.first)
+        yield from _typed(file, rows, types, numbered, "line", error)
+
+
+def _typed(
+    file: RawFile,
+    rows: Iterator[tuple[int, dict[str, Any]]],
+    types: Mapping[str, pa.DataType | None],
+    numbered: _Numbered,
+    unit: str,
+    error: type[DyffError],
+) -> Iterator[pa.RecordBatch]:
     waiting: list[dict[str, Any]] = []
     numbers: list[int] = []
     size = 0
-    for number, row in rows():
-        # Said once for the whole file: rows numbered by their place among others with numbers of their own would be
-        # rows of another identity.
-        if numbered is None:
-            numbered = index in row
-        elif numbered != (index in row):
-            what = "no" if numbered else "an"
-            raise error(
-                f"{file.name}:{number} has {what} {index}, unlike the {unit}s before: "
-                f"give it to every {unit} or to none"
-            )
+    for number, row in rows:
+        numbered.see(number, _INDEX in row)
         waiting.append({name: row[name] for name in types if name in row})
         numbers.append(number)
         size += sum(len(value) for value in waiting[-1].values() if isinstance(value, str))
         if len(waiting) == _LINES or size >= _BYTES:
-            yield _to_batch(file, waiting, numbers, types, numbered, unit, error)
+            yield _to_batch(file, waiting, numbers, types, bool(numbered.known), unit, error)
             waiting, numbers, size = [], [], 0
     if waiting:
-        yield _to_batch(file, waiting, numbers, types, bool(numbered), unit, error)
+        yield _to_batch(file, waiting, numbers, types, bool(numbered.known), unit, error)
 
 
 def _to_batch(
@@ -145,7 +192,7 @@ def _to_batch(
 ) -> pa.RecordBatch:
     names, arrays = [], []
     for name, kind in types.items():
-        if name == "_index_" and not numbered:
+        if name == _INDEX and not numbered:
             continue
         values = [row.get(name) for row in rows]
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,7 +22,8 @@ INDEX = "_index_"
 MAX_ROWS = 65_536
 """Rows of a batch at most."""
 
-_BLOCK = 8 * 1024 * 1024
+_HEADER = 64 * 1024
+_BLOCK = 2 * 1024 * 1024
 _LARGEST_BLOCK = 1024 * 1024 * 1024
 _INDEX_FIELD = pa.field(INDEX, pa.int64(), nullable=False)
 _COLUMN = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?")
@@ -111,7 +113,7 @@ def _indexed(source: Path, raw: RowReader, error: type[DyffError]) -> RowReader:
             index = (
                 batch.column(INDEX).cast(pa.int64())
                 if has_index
-                else pa.array(range(done, done + batch.num_rows), pa.int64())
+                else pa.array(np.arange(done, done + batch.num_rows, dtype=np.int64))
             )
             columns = [batch.column(field.name) for field in fields]
             yield pa.RecordBatch.from_arrays([index, *columns], schema=schema)
@@ -213,16 +215,23 @@ def csv_as_text(source: Path, error: type[DyffError]) -> Iterator[pa.RecordBatch
         quoted_strings_can_be_null=False,
         null_values=[""],
     )
-    block = _BLOCK
+    block, threads, done = _BLOCK, True, 0
     while block <= _LARGEST_BLOCK:
+        seen = 0
         try:
-            for _ in _csv_batches(source, {}, block, error, convert=convert):
-                pass
+            for batch in _csv_batches(source, {}, block, error, convert=convert, threads=threads):
+                seen += batch.num_rows
+                # What came before a row that did not fit is read again, and not given again.
+                if seen > done:
+                    yield batch.slice(max(0, done - (seen - batch.num_rows)))
+                    done = seen
+            return
         except _Straddles:
             block *= 2
-        else:
-            yield from _csv_batches(source, {}, block, error, convert=convert)
-            return
+        except error:
+            if not threads:
+                raise
+            threads = False  # which knows the number of the row
     raise error(f"{source} has a row of more than 1 GiB")
 
 
@@ -249,7 +258,7 @@ def _settled(kind: pa.DataType) -> pa.DataType:
 
 def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
     """The names in the header, doubled ones and empty ones as they are."""
-    block = _BLOCK
+    block = _HEADER
     while block <= _LARGEST_BLOCK:
         faults: list[str] = []
         options = pyarrow.csv.ReadOptions(block_size=block, use_threads=False)
@@ -279,6 +288,7 @@ def _csv_batches(
     error: type[DyffError],
     columns: list[str] | None = None,
     convert: pyarrow.csv.ConvertOptions | None = None,
+    threads: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     faults: list[str] = []
     inferred: dict[str, pa.DataType] = {}
@@ -286,8 +296,8 @@ def _csv_batches(
     try:
         with pyarrow.csv.open_csv(
             source,
-            # One thread: with more, pyarrow does not number the rows that it complains of.
-            read_options=pyarrow.csv.ReadOptions(block_size=block, use_threads=False),
+            # With more than one thread, pyarrow does not number the rows that it complains of.
+            read_options=pyarrow.csv.ReadOptions(block_size=block, use_threads=threads),
             parse_options=_parse_options(faults),
             convert_options=convert
             or pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns),

@@ -1,14 +1,21 @@
-"""Rows written to one Parquet file, in row groups of a size that reads well."""
+"""Rows written to one Parquet file, in row groups of a size that reads well, and digested on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["ROW_GROUP", "write_rows"]
+from dyff_dagster.store import FileDigest
+from dyff_dagster.store.digests import Digesting
+
+__all__ = ["ROW_GROUP", "Written", "write_rows"]
 
 ROW_GROUP = 65_536
 """Rows of a row group at most: large enough to compress, small enough to stream."""
@@ -17,22 +24,50 @@ GROUP_BYTES = 32 * 1024 * 1024
 """Bytes of a row group, about, where rows are long: images, say."""
 
 
-def write_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path) -> int:
-    """Write record batches of ``schema``; returns how many rows there were.
+@dataclass(frozen=True)
+class Written:
+    """What was written: how many rows, and the digests of the file."""
 
-    Batches smaller than a row group are put together, larger ones are cut.
+    rows: int
+    digest: FileDigest
+
+
+def write_rows(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    target: Path,
+    look: Callable[[pa.RecordBatch], object] | None = None,
+) -> Written:
+    """Write record batches of ``schema``.
+
+    Batches smaller than a row group are put together, larger ones are cut. While one group is compressed and written
+    the next is read, so that three are in memory at most.
+
+    Args:
+        batches: The rows.
+        schema: Their schema.
+        target: The file.
+        look: Called with each batch, in order, in a thread; what it raises is raised here.
     """
     waiting: list[pa.RecordBatch] = []
     rows = size = written = 0
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+    with (
+        _HashedFile(target) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+        _InTurn() as writing,
+        _InTurn() as looking,
+    ):
 
         def flush() -> None:
             nonlocal waiting, rows, size
             if waiting:
-                writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=ROW_GROUP)
+                table = pa.Table.from_batches(waiting, schema)
+                writing.do(lambda: writer.write_table(table, row_group_size=ROW_GROUP))
             waiting, rows, size = [], 0, 0
 
         for batch in batches:
+            if look is not None:
+                looking.do(lambda batch=batch: look(batch))  # type: ignore[misc]
             start = 0
             while start < batch.num_rows:
                 piece = batch.slice(start, ROW_GROUP - rows)
@@ -44,4 +79,44 @@ def write_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Pat
                 if rows >= ROW_GROUP or size >= GROUP_BYTES:
                     flush()
         flush()
-    return written
+        looking.wait()
+        writing.wait()
+    return Written(written, file.digesting.digest())
+
+
+class _InTurn:
+    """Does things in a thread, one after another; whoever brings the next waits for the one before."""
+
+    def __enter__(self) -> _InTurn:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[object] | None = None
+        return self
+
+    def do(self, what: Callable[[], object]) -> None:
+        self.wait()
+        self._last = self._pool.submit(what)
+
+    def wait(self) -> None:
+        """Until nothing is left to do."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class _HashedFile(io.FileIO):
+    """A new file whose digests are taken while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self.digesting = Digesting()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        length = len(view)
+        self.digesting.update(view)
+        while view:
+            view = view[super().write(view) :]
+        return length

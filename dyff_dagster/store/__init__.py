@@ -11,14 +11,15 @@ from __future__ import annotations
 from dyff_dagster.store.commits import Commit
 from dyff_dagster.store.differences import Change, changes, unified_diff
 from dyff_dagster.store.digests import FileDigest
-from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
+from dyff_dagster.store.draft import Draft
+from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError, StoreUnreachable
 from dyff_dagster.store.facts import Column, Completeness, Facts, Score, columns_of
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
 from dyff_dagster.store.replacing import LinkInTheWay, refuse_links, replacing
 from dyff_dagster.store.revisions import RecordedRevision, Revisions
-from dyff_dagster.store.store import Draft, Store
+from dyff_dagster.store.store import Store
 
 __all__ = [
     "Change",
@@ -38,6 +39,7 @@ __all__ = [
     "Score",
     "Store",
     "StoreError",
+    "StoreUnreachable",
     "changes",
     "columns_of",
     "local_path",

@@ -29,17 +29,36 @@ class FileDigest:
     size: int
 
 
+class Digesting:
+    """Takes bytes in as they come.
+
+    Attributes:
+        size: How many there were so far.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.size = 0
+
+    def update(self, block: bytes | memoryview) -> None:
+        """Take the next bytes in."""
+        self._sha256.update(block)
+        self._md5.update(block)
+        self.size += len(block)
+
+    def digest(self) -> FileDigest:
+        """Of all bytes so far."""
+        return FileDigest(self._sha256.hexdigest(), base64.b64encode(self._md5.digest()).decode(), self.size)
+
+
 def digest_file(path: Path) -> FileDigest:
     """Read a file once and digest it both ways."""
-    sha256 = hashlib.sha256()
-    md5 = hashlib.md5(usedforsecurity=False)
-    size = 0
+    digesting = Digesting()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            sha256.update(block)
-            md5.update(block)
-            size += len(block)
-    return FileDigest(sha256.hexdigest(), base64.b64encode(md5.digest()).decode(), size)
+            digesting.update(block)
+    return digesting.digest()
 
 
 def list_files(root: Path, *, links: bool = True) -> list[str]:

@@ -9,6 +9,10 @@ class StoreError(DyffError):
     """An artifact could not be written, found or verified."""
 
 
+class StoreUnreachable(StoreError, OSError):
+    """The place where a store lies does not answer, or refuses. Nothing is known of what lies there."""
+
+
 class CommitConflict(StoreError):
     """Two writers committed the same entity at once, and this one came second.
 

@@ -1,4 +1,4 @@
-"""The few operations a store needs of a filesystem, on a local disk and through fsspec.
+"""The few operations a store needs of a filesystem, and a local disk's; ``store.remote`` has the others.
 
 Put, list, read, exclusive create. Nothing is ever renamed, except a temporary file on a local disk:
 object stores have no rename, and a copy that pretends to be one is not atomic.
@@ -16,7 +16,10 @@ from typing import Protocol
 
 from upath import UPath
 
+from dyff_dagster.store.digests import FileDigest, digest_file, list_files
 from dyff_dagster.store.errors import StoreError
+
+_BLOCK = 1 << 20
 
 
 class Filesystem(Protocol):
@@ -30,8 +33,17 @@ class Filesystem(Protocol):
     def read(self, path: UPath) -> bytes:
         """The file's bytes; FileNotFoundError where there is none."""
 
+    def blocks(self, path: UPath, start: int = 0) -> Iterator[bytes]:
+        """The file's bytes from a place on, piece by piece; FileNotFoundError where there is none."""
+
+    def digest(self, path: UPath) -> FileDigest:
+        """Read a file once and digest it both ways."""
+
     def names(self, path: UPath) -> list[str]:
         """Names in a directory, sorted; none where there is no such directory."""
+
+    def sizes(self, path: UPath) -> dict[str, int]:
+        """Every file below a directory with its size in bytes, by its path relative to it; hidden ones too."""
 
     def put(self, path: UPath, data: bytes) -> None:
         """Write a file, replacing what was there."""
@@ -65,6 +77,19 @@ class LocalFilesystem:
             return sorted(entry.name for entry in local_path(path).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def blocks(self, path: UPath, start: int = 0) -> Iterator[bytes]:
+        with local_path(path).open("rb") as file:
+            file.seek(start)
+            while block := file.read(_BLOCK):
+                yield block
+
+    def digest(self, path: UPath) -> FileDigest:
+        return digest_file(local_path(path))
+
+    def sizes(self, path: UPath) -> dict[str, int]:
+        root = local_path(path)
+        return {name: (root / name).lstat().st_size for name in list_files(root)}
 
     def put(self, path: UPath, data: bytes) -> None:
         target = local_path(path)
@@ -112,47 +137,6 @@ class LocalFilesystem:
         shutil.rmtree(local_path(path), ignore_errors=True)
 
 
-class RemoteFilesystem:
-    """An object store, or whatever else fsspec reaches."""
-
-    local = False
-
-    def read(self, path: UPath) -> bytes:
-        data = path.fs.cat_file(path.path)
-        return data if isinstance(data, bytes) else bytes(data)
-
-    def names(self, path: UPath) -> list[str]:
-        try:
-            path.fs.invalidate_cache(path.path)
-            return sorted(
-                str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in path.fs.ls(path.path, detail=False)
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
-    def put(self, path: UPath, data: bytes) -> None:
-        path.fs.pipe_file(path.path, data)
-
-    def create(self, path: UPath, data: bytes) -> None:
-        path.fs.invalidate_cache()
-        if path.fs.exists(path.path):
-            raise FileExistsError(path.path)
-        path.fs.pipe_file(path.path, data, mode="create")
-
-    def take(self, source: Path, path: UPath) -> None:
-        path.fs.put_file(str(source), path.path)
-
-    def view(self, source: UPath, path: UPath) -> None:
-        path.fs.cp_file(source.path, path.path)
-
-    def remove(self, path: UPath) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            path.fs.rm_file(path.path)
-
-    def clear(self, path: UPath) -> None:
-        """Nothing: without a lock another writer may be at work there."""
-
-
 def local_path(path: UPath) -> Path:
     """A path of a local store as ``pathlib`` has it."""
     return Path(str(path))
@@ -170,7 +154,9 @@ def open_filesystem(root: UPath) -> Filesystem:
                 f"the storage root {root} is a file: DYFF_STORAGE_ROOT must name a directory or a URL"
             )
         return LocalFilesystem()
-    return RemoteFilesystem()
+    from dyff_dagster.store.remote import RemoteFilesystem
+
+    return RemoteFilesystem(root)
 
 
 @contextlib.contextmanager

@@ -18,35 +18,33 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
 from dyff_dagster.schema.ids import check_id, is_id
 from dyff_dagster.schema.platform import DyffEntity
-from dyff_dagster.store.commits import PURGED, Commit, purged_up_to
-from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.commits import Commit, purged_up_to
+from dyff_dagster.store.digests import FileDigest
+from dyff_dagster.store.draft import Draft
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
+from dyff_dagster.store.fetched import cache_directory, cache_of_store, fetch_version
 from dyff_dagster.store.filesystem import local_path, open_filesystem
 from dyff_dagster.store.held import held_parts
 from dyff_dagster.store.inputs import Inputs
+from dyff_dagster.store.progress import Progress, no_progress
+from dyff_dagster.store.remote import remote_options
 from dyff_dagster.store.revisions import Revisions, current_user, wire_form
+from dyff_dagster.store.versions import Versions
 
-_FILES = ".files.json"
-"""Written last into a version: a version without it is not there."""
-
-_OWN = (
-    "versions", "commits", "commit.json", "drafts", "lock", "parts", "requests", "sessions", "revisions",
-    "history.json", PURGED,
-)  # fmt: skip
-"""Names under ``.dyff`` that an artifact may not use: they are the store's and its users' own."""
+_LOCAL = ("", "file", "local")
+"""What universal_pathlib calls paths of this machine."""
 
 
 class Store:
@@ -54,6 +52,8 @@ class Store:
 
     Args:
         root: A local directory or an fsspec URL (``s3://bucket/prefix``). It need not exist yet.
+        cache: Where a store elsewhere keeps what it needs on a disk of this machine; default DYFF_CACHE, else
+            ``dyff-dagster`` in the user's cache directory.
 
     Attributes:
         revisions: What its entities said, each time that they said something else.
@@ -63,13 +63,15 @@ class Store:
             installed.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> None:
         if root == "":  # pathlib takes it for the working directory, which nobody has named
             raise StoreError(
                 "the storage root is empty: DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
             )
         try:
             self.root = UPath(root)
+            if self.root.protocol not in _LOCAL:
+                self.root = UPath(self.root, **remote_options(self.root.protocol))
             _ = self.root.fs
         # The root itself is not repeated: a URL may carry a secret.
         except ImportError as error:
@@ -83,11 +85,14 @@ class Store:
                 f"the storage root cannot be reached as {scheme}://: "
                 "DYFF_STORAGE_ROOT must name a directory, or a URL as in s3://bucket/prefix"
             ) from error
-        if self.root.protocol in ("", "file", "local"):
+        if self.root.protocol in _LOCAL:
             self.root = UPath(local_path(self.root).absolute())
         self._files = open_filesystem(self.root)
         self.revisions = Revisions(self._files, self.root)
+        self._versions = Versions(self._files)
+        self._cache = Path(cache) if cache else cache_directory()
         self._working: dict[str, UPath] = {}
+        self._seen: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -96,6 +101,34 @@ class Store:
     def local(self) -> bool:
         """True where the store lies on a disk of this machine."""
         return self._files.local
+
+    @property
+    def machine_root(self) -> Path:
+        """The directory of this machine that all of the store's files lie below that a process here can open.
+
+        The root itself, or, of a store elsewhere, this machine's cache.
+        """
+        return local_path(self.root) if self.local else self._cache
+
+    def scratch(self, entity_id: str) -> Path:
+        """A directory of this machine for what a computation of an entity needs on a disk: drafts, logs, a lock.
+
+        ``ROOT/ID/.dyff``, or, of a store elsewhere, the entity's place in this machine's cache.
+        """
+        if self.local:
+            return local_path(self.working(entity_id))
+        return cache_of_store(self._cache, self.root) / check_id(entity_id)
+
+    def on_disk(self, commit: Commit, progress: Progress = no_progress) -> Path:
+        """A version's directory on this machine; one that lies elsewhere is fetched, once.
+
+        Raises:
+            StoreError: It has lost a file, or one is not what was committed.
+            OSError: It does not fit on this disk.
+        """
+        if self.local:
+            return local_path(commit.path)
+        return fetch_version(self._files, commit, self.scratch(commit.entity_id), progress)
 
     def directory(self, entity_id: str) -> UPath:
         """``ROOT/ID``: the view that other tools read."""
@@ -169,8 +202,8 @@ class Store:
     def lock(self, entity_id: str, wait: float = 0.0) -> Iterator[None]:
         """Hold an entity for as long as it is being computed.
 
-        The operating system lets go of it when the process ends in whatever way. On object stores there
-        is no such lock; there the exclusive creation of the commit alone decides.
+        The operating system lets go of it when the process ends in whatever way. Object stores have no such
+        lock: there it holds among the processes of this machine, and among others the first commit decides.
 
         Args:
             entity_id: The entity.
@@ -179,12 +212,9 @@ class Store:
         Raises:
             EntityBusy: Another process holds it, and goes on holding it.
         """
-        if not self.local:
-            yield
-            return
         import fcntl
 
-        path = local_path(self.working(entity_id) / "lock")
+        path = self.scratch(entity_id) / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
             end = time.monotonic() + wait
@@ -200,18 +230,18 @@ class Store:
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
-            yield
+            # Whoever commits while this one is at work was first.
+            self._seen[entity_id] = self._last_number(entity_id)
+            try:
+                yield
+            finally:
+                del self._seen[entity_id]
 
     @contextlib.contextmanager
     def draft(self, entity_id: str) -> Iterator[Draft]:
         """A place to make the next version; whatever is not committed is gone afterwards."""
-        if self.local:
-            parent = local_path(self.working(entity_id) / "drafts")
-            parent.mkdir(parents=True, exist_ok=True)
-            path = parent / uuid.uuid4().hex
-            path.mkdir()
-        else:
-            path = Path(tempfile.mkdtemp(prefix="dyff-draft-"))
+        path = self.scratch(entity_id) / "drafts" / uuid.uuid4().hex
+        path.mkdir(parents=True)
         try:
             yield Draft(self, entity_id, path)
         finally:
@@ -219,22 +249,16 @@ class Store:
 
     def clear_drafts(self, entity_id: str) -> None:
         """Remove what a killed process left half-made. Call it under :meth:`lock`."""
-        if self.local:
-            working = local_path(self.working(entity_id))
-            shutil.rmtree(working / "drafts", ignore_errors=True)
-            for folder in ("parts", "requests"):
-                for temporary in (working / folder).glob("*/.*.tmp"):
-                    temporary.unlink(missing_ok=True)
+        scratch = self.scratch(entity_id)
+        shutil.rmtree(scratch / "drafts", ignore_errors=True)
+        for folder in ("parts", "requests"):
+            for temporary in (scratch / folder).glob("*/.*.tmp"):
+                temporary.unlink(missing_ok=True)
 
     def intact(self, commit: Commit) -> bool:
         """Whether every file of a version is still there with its size; bytes are not read again."""
-        for name, digest in commit.files.items():
-            try:
-                if (commit.path / name).stat().st_size != digest.size:
-                    return False
-            except FileNotFoundError:
-                return False
-        return True
+        there = self._files.sizes(commit.path)
+        return all(there.get(name) == digest.size for name, digest in commit.files.items())
 
     def repair(self, commit: Commit) -> None:
         """Bring the view for other tools up to ``commit`` where a crash left it behind."""
@@ -246,62 +270,12 @@ class Store:
             pass
         self._publish(commit, self._files.read(self._commit_path(commit.entity_id, commit.sequence)))
 
-    def _add_version(
-        self, entity_id: str, data_version: str, draft: Path, known_digests: Mapping[str, FileDigest]
+    def _add(
+        self, entity_id: str, data_version: str, draft: Path, digests: Mapping[str, FileDigest]
     ) -> tuple[str, dict[str, FileDigest]]:
-        """Make the draft's files a version; returns the name of its directory, and the files.
-
-        Content of the same digest can come with other files (a notebook, a figure): those have a directory of
-        their own, so that what a commit says of its version lies in it. A directory without a listing was left
-        by a killed process and nobody has seen it; a file that a disk lost is put back.
-        """
-        refuse_links(entity_id, draft)
-        files = {
-            name: known_digests.get(name) or digest_file(draft / name)
-            for name in list_files(draft, links=False)
-        }
-        for name in files:
-            parts = PurePosixPath(name).parts
-            if parts[0] == ".dyff" and len(parts) > 1 and parts[1] in _OWN:
-                raise StoreError(
-                    f"{entity_id}: an artifact may not be named {name}, the store keeps its own there"
-                )
-        versions = self.working(entity_id) / "versions"
-        directory = data_version
-        known = self._listing(versions / directory)
-        if known is not None and known != files:
-            directory = f"{data_version}-{tree_digest(files)[:16]}"
-            known = self._listing(versions / directory)
-        version = versions / directory
-        if known is None:
-            self._files.clear(version)
-        for name, digest in files.items():
-            if known is None or not self._holds(version / name, digest):
-                self._files.take(draft / name, version / name)
-        if known is None:
-            listing = {name: {"sha256": d.sha256, "md5": d.md5, "size": d.size} for name, d in files.items()}
-            with contextlib.suppress(FileExistsError):
-                self._files.create(version / _FILES, json.dumps(listing, sort_keys=True, indent=1).encode())
-            if self.local:
-                local_path(version / _FILES).chmod(0o444)
-        return directory, files
-
-    def _listing(self, version: UPath) -> dict[str, FileDigest] | None:
-        """What a version is made of, or None where it was never completed."""
-        try:
-            known = json.loads(self._files.read(version / _FILES))
-            return {name: FileDigest(**digest) for name, digest in known.items()}
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
-            return None
-
-    def _holds(self, path: UPath, digest: FileDigest) -> bool:
-        """Whether a file of a version is there as it was committed."""
-        try:
-            if not self.local:
-                return bool(path.stat().st_size == digest.size)
-            return digest_file(local_path(path)) == digest
-        except FileNotFoundError:
-            return False
+        return self._versions.add(
+            entity_id, data_version, self.working(entity_id) / "versions", draft, digests
+        )
 
     def _commit(
         self,
@@ -313,8 +287,8 @@ class Store:
         run_id: str,
         directory: str,
     ) -> Commit:
-        numbers = self._sequence_numbers(entity.id)
-        sequence = (numbers[-1] if numbers else purged_up_to(self._files, self.working(entity.id))) + 1
+        seen = self._seen.get(entity.id)
+        sequence = (self._last_number(entity.id) if seen is None else seen) + 1
         now = datetime.now(UTC)
         commit = Commit(
             entity_id=entity.id,
@@ -340,6 +314,8 @@ class Store:
             self._files.create(self._commit_path(entity.id, sequence), record)
         except FileExistsError as error:
             raise CommitConflict(entity.id, sequence) from error
+        if seen is not None:
+            self._seen[entity.id] = sequence
         self._publish(commit, record)
         self.revisions.catch_up(entity.id)
         return commit
@@ -350,14 +326,17 @@ class Store:
         published = 0
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
             published = json.loads(self._files.read(directory / ".dyff" / "commit.json"))["sequence"]
-        before: set[str] = set()
-        for number in self._sequence_numbers(commit.entity_id):
-            # A commit whose publishing was cut short is not in commit.json, and its files may be here.
-            if published <= number < commit.sequence:
-                before |= set(self._read_commit(commit.entity_id, number).files)
-        for name in commit.files:
+        # A commit whose publishing was cut short is not in commit.json, and its files may be here.
+        earlier = [
+            self._read_commit(commit.entity_id, number)
+            for number in self._sequence_numbers(commit.entity_id)
+            if published <= number < commit.sequence
+        ]
+        # What is shown already need not be copied anew.
+        same = not self.local and published > 0 and all(one.path == commit.path for one in earlier)
+        for name in () if same and earlier else commit.files:
             self._files.view(commit.path / name, directory / name)
-        for name in before - set(commit.files):
+        for name in {name for one in earlier for name in one.files} - set(commit.files):
             self._files.remove(directory / name)
         resource = json.loads(record)["resource"]
         self._files.put(directory / kind_file, json.dumps(resource, indent=1).encode())
@@ -370,49 +349,11 @@ class Store:
         names = self._files.names(self.working(entity_id) / "commits")
         return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit())
 
+    def _last_number(self, entity_id: str) -> int:
+        """The highest number of a commit so far, also of those that were purged; 0 where there is none."""
+        numbers = self._sequence_numbers(entity_id)
+        return numbers[-1] if numbers else purged_up_to(self._files, self.working(entity_id))
+
     def _read_commit(self, entity_id: str, sequence: int) -> Commit:
         path = self._commit_path(entity_id, sequence)
         return Commit.from_json(self._files.read(path).decode(), self.directory(entity_id), str(path))
-
-
-class Draft:
-    """The next version of an entity's artifact, in the making.
-
-    Attributes:
-        path: A local directory, empty at first. Files that begin with ``.dyff/`` are published under
-            ``ROOT/ID/.dyff/`` and are no rows to other tools.
-    """
-
-    def __init__(self, store: Store, entity_id: str, path: Path) -> None:
-        self._store = store
-        self._entity_id = entity_id
-        self.path = path
-
-    def commit(
-        self,
-        *,
-        entity: DyffEntity,
-        data_version: str,
-        inputs: Inputs,
-        facts: Facts,
-        run_id: str = "",
-        digests: Mapping[str, FileDigest] | None = None,
-    ) -> Commit:
-        """Make the draft a version and move the pointer to it.
-
-        Where a version of the same content is there already its files are kept and the draft's dropped.
-
-        Args:
-            entity: The entity; its wire form is stored beside the artifact.
-            data_version: Digest of the content (hexadecimal SHA-256).
-            inputs: What it was made from.
-            facts: What there is to say about it.
-            run_id: The Dagster run, if there is one.
-            digests: Those of files that were taken while they were written; the others are read.
-
-        Raises:
-            CommitConflict: Another writer committed meanwhile; its version stands.
-            StoreError: The draft holds a symbolic link, or a name that the store keeps for itself.
-        """
-        directory, files = self._store._add_version(self._entity_id, data_version, self.path, digests or {})
-        return self._store._commit(entity, data_version, files, inputs, facts, run_id, directory)

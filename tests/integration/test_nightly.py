@@ -183,7 +183,7 @@ class Nights:
                 raise_on_error=False,
             )
             failed = {event.step_key for event in run.all_events if event.is_step_failure and event.step_key}
-            report_failed_dependencies(self.catalog, self.keys, self.instance, failed, run.run_id)
+            report_failed_dependencies(self.catalog, self.keys, self.instance, failed, run.dagster_run)
         return asked
 
     def pass_by(self, at: datetime) -> list[list[str]]:

@@ -46,7 +46,8 @@ class Cluster:
 
     Args:
         settings: The administrator's.
-        store_root: The storage root, on this machine.
+        store_root: The storage root, on this machine; of one elsewhere, this machine's cache.
+        elsewhere: URL of a storage root that is on no disk of this machine.
         environment: Where DYFF_INSTANCE_KEY is.
         connect: Makes the connection; for tests.
     """
@@ -55,6 +56,7 @@ class Cluster:
     store_root: Path
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     connect: Callable[[], KubernetesApi] | None = None
+    elsewhere: str | None = None
     _apis: list[KubernetesApi] = field(default_factory=list, repr=False)
 
     @property
@@ -72,7 +74,7 @@ class Cluster:
     @property
     def plans(self) -> Sessions:
         """Makes plans of sessions."""
-        return Sessions(self.settings, self.store_root)
+        return Sessions(self.settings, self.store_root, self.elsewhere)
 
     @contextmanager
     def open(

@@ -59,21 +59,24 @@ class Sessions:
 
     Attributes:
         settings: The administrator's.
-        store_root: The storage root on this machine.
+        store_root: The storage root on this machine; of one elsewhere, this machine's cache.
+        elsewhere: URL of a storage root that is on no disk of this machine.
     """
 
     settings: KubernetesSettings
     store_root: Path
+    elsewhere: str | None = None
 
     @property
     def instance(self) -> str:
         """What tells this storage root from others whose sessions run in the same namespace."""
         storage = self.settings.storage
-        where = (
-            f"{_identity(self.store_root)}:{self.store_root}"
-            if storage is None
-            else f"{storage.claim}/{storage.path}"
-        )
+        if self.elsewhere is not None:
+            where = self.elsewhere
+        elif storage is None:
+            where = f"{_identity(self.store_root)}:{self.store_root}"
+        else:
+            where = f"{storage.claim}/{storage.path}"
         key = os.environ.get(INSTANCE_KEY, "")
         return hashlib.sha256(f"{where}\n{key}".encode()).hexdigest()
 
@@ -203,8 +206,6 @@ def _identity(store_root: Path) -> str:
     A machine's name would not do: in a cluster, that of each step's pod is another, and a session that one step
     started must be found by the next.
     """
-    if store_root == Path():
-        return ""  # an object store, on which this release computes nothing
     path = store_root / _IDENTITY
     while True:
         try:
