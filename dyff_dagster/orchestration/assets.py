@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
+from dyff_dagster.orchestration.lineage import column_lineage
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
 from dyff_dagster.orchestration.progress import StepProgress
@@ -45,6 +46,7 @@ def build_assets(
     translator: DyffTranslator,
     keys: ResourceKeys | None = None,
     steps: StepPods | None = None,
+    webserver_url: str | None = None,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for every entity, in the catalog's order.
 
@@ -53,22 +55,24 @@ def build_assets(
         translator: How they look.
         keys: What their resources are called.
         steps: What the administrator says of the pods that steps run in.
+        webserver_url: Where Dagster's web server answers, for links in descriptions.
     """
     keys, steps = keys or ResourceKeys(), steps or StepPods()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for entity in catalog.entities.values():
-        data = DyffTranslatorData(entity=entity, catalog=catalog, steps=steps)
+        data = DyffTranslatorData(entity=entity, catalog=catalog, steps=steps, webserver_url=webserver_url)
         spec = translator.get_asset_spec(data)
         if is_declared_only(entity):
             assets.append(spec)
         else:
-            assets.append(_computed(catalog, entity, spec, keys, translator.get_op_tags(data)))
+            assets.append(_computed(data, spec, keys, translator))
     return assets
 
 
 def _computed(
-    catalog: Catalog, entity: DyffEntity, spec: dg.AssetSpec, keys: ResourceKeys, op_tags: Mapping[str, Any]
+    data: DyffTranslatorData, spec: dg.AssetSpec, keys: ResourceKeys, translator: DyffTranslator
 ) -> dg.AssetsDefinition:
+    catalog, entity = data.catalog, data.entity
     checks = EntityChecks.of(catalog, entity, spec.key)
 
     @dg.multi_asset(
@@ -77,7 +81,7 @@ def _computed(
         check_specs=checks.specs(),
         can_subset=bool(checks.specs()),  # so that checks can be run alone; there is one asset in it
         required_resource_keys={keys.storage, keys.sessions},
-        op_tags=op_tags,
+        op_tags=translator.get_op_tags(data),
     )
     def compute(
         context: dg.AssetExecutionContext, config: ComputeConfig
@@ -86,7 +90,7 @@ def _computed(
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
         wanted = checks.only({check.name for check in context.selected_asset_check_keys})
         if context.selected_asset_keys:
-            yield from _run(context, catalog, entity, spec.key, wanted, config, storage, sessions)
+            yield from _run(context, data, translator, spec.key, wanted, config, storage, sessions)
         else:
             yield from _check_again(entity, wanted, storage)
 
@@ -109,8 +113,8 @@ def _check_again(
 
 def _run(
     context: dg.AssetExecutionContext,
-    catalog: Catalog,
-    entity: DyffEntity,
+    data: DyffTranslatorData,
+    translator: DyffTranslator,
     key: dg.AssetKey,
     checks: EntityChecks,
     config: ComputeConfig,
@@ -118,6 +122,7 @@ def _run(
     sessions: DyffSessions,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
+    catalog, entity = data.catalog, data.entity
     _end_with_parent()
     try:
         with StepProgress(context, key, observed=isinstance(entity, Evaluation)) as progress:
@@ -176,6 +181,7 @@ def _run(
             reused=reused,
             pages_url=storage.pages_url,
             references=catalog.family_references(entity.id),
+            lineage=column_lineage(entity, catalog, translator.get_asset_key),
         ),
         check_results=results,
         data_version=dg.DataVersion(commit.data_version),
