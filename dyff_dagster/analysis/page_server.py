@@ -39,6 +39,9 @@ HEADERS = {
 }
 """Sent with every answer. ``sandbox`` gives a page an origin of its own, without scripts or forms."""
 
+SHOWN_ELSEWHERE = {"Cross-Origin-Resource-Policy": "cross-origin"}
+"""Sent with a figure instead: the asset's page in Dagster shows it. Who does not know its version cannot ask for it."""
+
 DAMAGED = "This page cannot be shown: its files are damaged, or not as this server knows them.\n"
 """Said where a page turns out to be no page."""
 
@@ -199,7 +202,8 @@ class PageServer:
                 except Exception:
                     # aiohttp's own answer has none of the headers, and shows where this code lies.
                     response = web.Response(status=500, text=DAMAGED)
-            response.headers.update(HEADERS)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         application = web.Application(middlewares=[guard])
@@ -273,7 +277,7 @@ class PageServer:
             raise web.HTTPNotFound
         figure = self._file(commit, commit.facts.figure)
         png = await asyncio.to_thread(figure.read_bytes)
-        return web.Response(body=png, content_type="image/png")
+        return web.Response(body=png, content_type="image/png", headers=SHOWN_ELSEWHERE)
 
     def _commit(self, request: web.Request) -> Commit:
         """The latest commit of the version that a request names, by 16 digits of it or more."""

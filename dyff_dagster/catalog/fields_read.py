@@ -25,9 +25,13 @@ def fields_read(pipeline: Sequence[SchemaAdapter] | None, fields: Sequence[pa.Fi
         return tuple(names)
 
     def has_part(name: str) -> bool:
-        if whole.shape.open or name in whole.shape.fields:
+        # Withheld it would be missed; not there at all, it would be missing from what comes out, however deep.
+        withheld = follow_pipeline(pipeline, shape_of_rows(fields, [name]))
+        if withheld.fault is not None or any(doubt.field == name for doubt in withheld.doubts):
             return True
-        without = follow_pipeline(pipeline, shape_of_rows(fields, [name]))
-        return without.fault is not None or any(doubt.field == name for doubt in without.doubts)
+        without = follow_pipeline(pipeline, shape_of_rows([field for field in fields if field.name != name]))
+        return without.shape != whole.shape
 
+    if whole.shape.open:
+        return tuple(names)
     return tuple(name for name in names if has_part(name))

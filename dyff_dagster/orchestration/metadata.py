@@ -56,7 +56,7 @@ def commit_metadata(
     metadata.update(_links(commit, pages_url))
     if facts.scores:
         metadata["dyff/scores"] = dg.MetadataValue.md(score_table(facts.scores))
-    if facts.figure is not None and (plot := _plot(commit, facts.figure)):
+    if facts.figure is not None and (plot := _plot(commit, facts.figure, pages_url)):
         metadata["dyff/plot"] = dg.MetadataValue.md(plot)
     if facts.rows is not None:
         metadata["dagster/row_count"] = facts.rows
@@ -134,7 +134,7 @@ def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:
     """URLs of the page, the rows and the executed notebook, by name; where no pages are served, paths of pages and
     notebooks."""
     links: dict[str, str] = {}
-    base = f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version[:16]}" if pages_url else None
+    base = _base(commit, pages_url) if pages_url else None
     if commit.facts.page:
         links["page"] = f"{base}/" if base else str(commit.path / commit.facts.page)
     if base and has_rows(commit):
@@ -142,6 +142,10 @@ def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:
     if commit.facts.notebook:
         links["notebook"] = f"{base}/notebook" if base else str(commit.path / commit.facts.notebook)
     return links
+
+
+def _base(commit: Commit, pages_url: str) -> str:
+    return f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version[:16]}"
 
 
 def _links(commit: Commit, pages_url: str | None) -> dict[str, Any]:
@@ -176,7 +180,10 @@ def _column(column: Column) -> dg.TableColumn:
     )
 
 
-def _plot(commit: Commit, name: str) -> str | None:
+def _plot(commit: Commit, name: str, pages_url: str | None) -> str | None:
+    """The figure as Markdown: by its URL, where pages are served, and then Dagster shows it; else its bytes."""
+    if pages_url:
+        return f"![{Path(name).stem}]({_base(commit, pages_url)}/figure.png)"
     path = commit.path / name
     data = path.read_bytes()
     if len(data) > _IMAGE_LIMIT:

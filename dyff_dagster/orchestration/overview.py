@@ -209,6 +209,7 @@ def _analysis(entity: Measurement | SafetyCase, catalog: Catalog) -> Iterator[Li
     for item in entity.inputs:
         yield Line(f"reads {item.keyword}", (Reference(item.entity),))
     scope = entity.scope
+    read = {item.entity for item in entity.inputs}
     about = {
         "about dataset": scope.dataset,
         "about evaluation": scope.evaluation,
@@ -216,7 +217,7 @@ def _analysis(entity: Measurement | SafetyCase, catalog: Catalog) -> Iterator[Li
         "about model": scope.model,
     }
     for label, name in about.items():
-        yield Line(label, (Reference(name),) if name is not None else ())
+        yield Line(label, (Reference(name),) if name is not None and name not in read else ())
     yield Line("arguments", tuple(f"{item.keyword} = {item.value}" for item in entity.arguments))
 
 

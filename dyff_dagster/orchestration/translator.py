@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,10 +186,13 @@ def texts_of(data: DyffTranslatorData) -> list[str]:
 
 
 def _code_references(path: Path, line: int) -> dg.CodeReferencesMetadataValue:
-    reference = dg.LocalFileCodeReference(
-        file_path=str(path.absolute()), line_number=line, label=f"{path.name}:{line}"
-    )
-    return dg.CodeReferencesMetadataValue(code_references=[reference])
+    with warnings.catch_warnings():
+        # Dagster may still change it. Who runs an audit can do nothing about that.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(
+            file_path=str(path.absolute()), line_number=line, label=f"{path.name}:{line}"
+        )
+        return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 def tags_of(entity: DyffEntity) -> dict[str, str]:
