@@ -197,7 +197,9 @@ class Webserver:
 
 
 @contextmanager
-def webserver(cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False) -> Iterator[Webserver]:
+def webserver(
+    cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False, port: int | None = None
+) -> Iterator[Webserver]:
     """Dagster's web server on a free port over the definitions.py of a directory, once it has loaded it.
 
     Args:
@@ -206,8 +208,9 @@ def webserver(cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = 
         log: Where its standard error goes.
         launches: Start ``dagster dev``, as ``make ui`` does, whose daemon takes runs out of the queue; else
             the web server alone, which starts in half the time.
+        port: A free port, where the environment must say which; default one that is found here.
     """
-    port = free_port()
+    port = port or free_port()
     server = Webserver(f"http://127.0.0.1:{port}", log)
     program = command("dagster", "dev") if launches else command("dagster-webserver")
     line = [*program, "-f", "definitions.py", "-h", "127.0.0.1", "-p", str(port)]

@@ -146,17 +146,25 @@ def _run(
             # It may hold prompts: the terminal may show it, Dagster's event log may not.
             print(f"The last lines of the service's log:\n{tail}", file=sys.stderr, flush=True)
         message = _sentence(entity, error)
+        metadata = {
+            "dyff/status": failure_status(entity.kind),
+            "dyff/reason": getattr(error, "reason", None) or _reason(entity),
+        }
         if not isinstance(error, EntityBusy):  # another run computes it, and will say how the checks stand
             yield from checks.failures(message, getattr(error, "completeness", None))
-        status = failure_status(entity.kind)
-        raise dg.Failure(
-            description=message,
-            metadata={
-                "dyff/status": status,
-                "dyff/reason": getattr(error, "reason", None) or _reason(entity),
-            },
-            allow_retries=False,
-        ) from None
+            # The failure itself is an event of the run: the asset's page would say nothing of it.
+            context.log_event(
+                dg.AssetObservation(
+                    asset_key=key,
+                    description=message,
+                    metadata={
+                        **metadata,
+                        "dyff/error": dg.MetadataValue.text(message),
+                        "dyff/failed_run": dg.MetadataValue.dagster_run(context.run.run_id),
+                    },
+                )
+            )
+        raise dg.Failure(description=message, metadata=metadata, allow_retries=False) from None
     if reused:
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
     else:
