@@ -36,11 +36,13 @@ def main() -> None:
         directory = Path(name)
         env = servers.environment(directory / "home", DYFF_STORAGE_ROOT=directory / "storage")
         with servers.pages(directory / "storage", servers.REPOSITORY, env, directory / "pages.log") as url:
-            env["DYFF_PAGES_URL"] = url
+            port = servers.free_port()
+            env.update(DYFF_PAGES_URL=url, DYFF_WEBSERVER_URL=f"http://127.0.0.1:{port}")
             materialize = ("asset", "materialize", "--select", "*", "-f", "definitions.py")
             config = ("-c", "examples/run-config.yaml")
             servers.run(servers.command("dagster", *materialize, *config), servers.REPOSITORY, env)
-            with servers.webserver(servers.REPOSITORY, env, directory / "webserver.log") as server:
+            log = directory / "webserver.log"
+            with servers.webserver(servers.REPOSITORY, env, log, port=port) as server:
                 take(server.url, url, arguments.chromium, arguments.out)
         with site(directory / "small") as small:
             operate(small, arguments.chromium, arguments.out)

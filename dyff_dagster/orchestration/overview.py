@@ -101,12 +101,12 @@ def _escaped(text: str) -> str:
 
 
 def _lines(entity: DyffEntity, catalog: Catalog) -> Iterator[Line]:
-    for kind, of in _KINDS.items():
-        if isinstance(entity, kind):
-            yield from of(entity, catalog)
     thresholds = catalog.annotation(entity.id, "checks")
     if thresholds is not None:
         yield Line("demanded", tuple(part.strip() for part in thresholds.split(";") if part.strip()))
+    for kind, of in _KINDS.items():
+        if isinstance(entity, kind):
+            yield from of(entity, catalog)
 
 
 def _data_source(entity: DataSource, catalog: Catalog) -> Iterator[Line]:

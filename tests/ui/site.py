@@ -72,6 +72,7 @@ class Site:
 @contextmanager
 def site(directory: Path) -> Iterator[Site]:
     """`dagster dev` and the server of pages, on free ports, with a DAGSTER_HOME of their own."""
+    directory.mkdir(exist_ok=True)
     project = small_project(directory / "project")
     catalog = project / "catalog"
     (catalog / "garble.py").write_text(small_catalog.SERVICE.replace('os.path.exists("garbage")', "True"))
