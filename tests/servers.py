@@ -162,8 +162,8 @@ class Webserver:
         (node,) = data["repositoriesOrError"]["nodes"]
         return {"repositoryName": node["name"], "repositoryLocationName": node["location"]["name"]}
 
-    def launch(self, assets: Sequence[Sequence[str]]) -> str:
-        """Materialize assets as the UI's button does; returns the run's id once it has succeeded."""
+    def launch(self, assets: Sequence[Sequence[str]], ends: str = "SUCCESS") -> str:
+        """Materialize assets as the UI's button does; returns the run's id once it has ended as it must."""
         data = self.graphql(
             """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
                  __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }""",
@@ -180,7 +180,7 @@ class Webserver:
         assert data["launchRun"]["__typename"] == "LaunchRunSuccess", data
         run_id = data["launchRun"]["run"]["runId"]
         status = self._finished(run_id)
-        assert status == "SUCCESS", f"run {run_id}: {status}\n{self.log.read_text()[-4000:]}"
+        assert status == ends, f"run {run_id}: {status}\n{self.log.read_text()[-4000:]}"
         return str(run_id)
 
     def _finished(self, run_id: str) -> str:
@@ -197,7 +197,9 @@ class Webserver:
 
 
 @contextmanager
-def webserver(cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False) -> Iterator[Webserver]:
+def webserver(
+    cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = False, port: int | None = None
+) -> Iterator[Webserver]:
     """Dagster's web server on a free port over the definitions.py of a directory, once it has loaded it.
 
     Args:
@@ -206,8 +208,9 @@ def webserver(cwd: Path, env: Mapping[str, str], log: Path, *, launches: bool = 
         log: Where its standard error goes.
         launches: Start ``dagster dev``, as ``make ui`` does, whose daemon takes runs out of the queue; else
             the web server alone, which starts in half the time.
+        port: A free port, where the environment must say which; default one that is found here.
     """
-    port = free_port()
+    port = port or free_port()
     server = Webserver(f"http://127.0.0.1:{port}", log)
     program = command("dagster", "dev") if launches else command("dagster-webserver")
     line = [*program, "-f", "definitions.py", "-h", "127.0.0.1", "-p", str(port)]

@@ -1,7 +1,7 @@
-"""Take the README's pictures of the example audit: `make pictures`.
+"""Take the pictures of the README and of docs/dagster.md: `make pictures`.
 
-The example is audited in a temporary directory, the UI is opened in chromium, and three PNG files are written
-beside this script. Look at them before you commit them.
+The example is audited in a temporary directory, the UI is opened in chromium, and PNG files are written beside this
+script; then the same with the small audit of the tests, in which something fails. Look at them before you commit them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import FloatRect, Page, ViewportSize, sync_playwright
 
@@ -17,9 +18,11 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from tests import servers  # noqa: E402  (the tests know how to start everything)
+from tests.ui.site import Site, site  # noqa: E402
 
 WINDOW: ViewportSize = {"width": 1600, "height": 1000}
 MARGIN = 8
+GRAPH = '+key:"safetycases/wdbc-safety-case"'
 
 
 def main() -> None:
@@ -33,12 +36,16 @@ def main() -> None:
         directory = Path(name)
         env = servers.environment(directory / "home", DYFF_STORAGE_ROOT=directory / "storage")
         with servers.pages(directory / "storage", servers.REPOSITORY, env, directory / "pages.log") as url:
-            env["DYFF_PAGES_URL"] = url
+            port = servers.free_port()
+            env.update(DYFF_PAGES_URL=url, DYFF_WEBSERVER_URL=f"http://127.0.0.1:{port}")
             materialize = ("asset", "materialize", "--select", "*", "-f", "definitions.py")
             config = ("-c", "examples/run-config.yaml")
             servers.run(servers.command("dagster", *materialize, *config), servers.REPOSITORY, env)
-            with servers.webserver(servers.REPOSITORY, env, directory / "webserver.log") as server:
+            log = directory / "webserver.log"
+            with servers.webserver(servers.REPOSITORY, env, log, port=port) as server:
                 take(server.url, url, arguments.chromium, arguments.out)
+        with site(directory / "small") as small:
+            operate(small, arguments.chromium, arguments.out)
 
 
 def take(url: str, pages: str, chromium: str, out: Path) -> None:
@@ -60,9 +67,44 @@ def take(url: str, pages: str, chromium: str, out: Path) -> None:
         browser.close()
 
 
+def operate(small: Site, chromium: str, out: Path) -> None:
+    """Take the pictures of a small audit in which a threshold is missed and an evaluation fails."""
+    rows, functions = ["datasets", "rows"], ["modules", "functions"]
+    kinds = {
+        "doubled": "evaluations",
+        "judged": "measurements",
+        "scores": "measurements",
+        "case": "safetycases",
+    }
+    made = [[kind, name] for name, kind in kinds.items()]
+    small.server.launch([rows, functions, ["modules", "notebook"], *made])
+    small.server.launch([["evaluations", "garbled"], ["measurements", "garbled-judged"]], ends="FAILURE")
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB")
+        pictures = {
+            "selection": ("asset-groups~%2Bkey%3A%22safetycases%2Fcase%22/", "notebook"),
+            "failed-evaluation": ("assets/evaluations/garbled", "dyff/error"),
+            "checks": (
+                "assets/measurements/scores?view=checks&checkDetail=lower_accuracy_at_least_0_999",
+                "threshold",
+            ),
+        }
+        for name, (path, shown) in pictures.items():
+            page.goto(small.url(path))
+            page.get_by_text(shown, exact=True).first.wait_for()
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=out / f"{name}.png")
+        browser.close()
+
+
 def asset_graph(page: Page, url: str, to: Path) -> None:
-    """The graph alone, as large as it gets: without the navigation and the list of assets."""
-    page.goto(f"{url}/asset-groups")
+    """The graph of the safety case alone, as large as it gets: without the navigation and the list of assets.
+
+    All of the example is three dozen assets, whose names cannot be read in a picture of this size.
+    """
+    page.goto(f"{url}/asset-groups~{quote(GRAPH, safe='')}/")
     page.get_by_role("button", name="Hide navigation").click()
     # Whether the list is hidden is remembered, and only a fresh page fits the graph to its room.
     page.get_by_role("button", name="panel_show_right").click()

@@ -7,6 +7,7 @@ to report; :mod:`dyff_dagster.analysis.statistics` has the estimates with interv
 from __future__ import annotations
 
 from dyff_dagster.analysis.child import work
+from dyff_dagster.analysis.configuration import has_heading
 from dyff_dagster.analysis.context import AnalysisContext
 from dyff_dagster.analysis.errors import (
     AnalysisError,
@@ -39,6 +40,7 @@ __all__ = [
     "UnknownKeyword",
     "Worker",
     "WrongRow",
+    "has_heading",
     "own_code_digest",
     "run",
     "uses_own_code",

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from dyff_dagster.analysis.context import CONFIG_FILE, STORAGE_ROOT
+from dyff_dagster.analysis.configuration import CONFIG_FILE
+from dyff_dagster.analysis.context import STORAGE_ROOT
 from dyff_dagster.analysis.errors import AnalysisTimeout, OutOfMemory
 from dyff_dagster.analysis.jobs import Job, Outcome
 from dyff_dagster.analysis.limits import Limits

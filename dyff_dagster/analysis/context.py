@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import yaml
 
 from dyff_dagster.analysis import display, tracing
+from dyff_dagster.analysis.configuration import CONFIG_FILE, Heading, read_configuration
 from dyff_dagster.analysis.errors import AnalysisError, UnknownKeyword
 from dyff_dagster.analysis.recipes import Column, Scalar, TracedEstimate, derivation_of
 from dyff_dagster.analysis.recipes import estimate as make_estimate
@@ -25,7 +25,7 @@ from dyff_dagster.analysis.records import (
 )
 from dyff_dagster.analysis.rows import write_rows
 from dyff_dagster.analysis.statistics import Estimate
-from dyff_dagster.schema.ids import check_id, null_id
+from dyff_dagster.schema.ids import check_id
 from dyff_dagster.schema.parquet import open_dataset
 from dyff_dagster.schema.platform import Analysis
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STORAGE_ROOT = "DYFF_AUDIT_LOCAL_STORAGE_ROOT"
-CONFIG_FILE = "DYFF_AUDIT_ANALYSIS_CONFIG_FILE"
 
 
 class InputKeywords(list[str]):
@@ -77,11 +76,14 @@ class AnalysisContext:
         if not self._root.is_absolute():
             raise AnalysisError(f"{STORAGE_ROOT} must be an absolute path, and {str(self._root)!r} is none")
         if analysis is None:
-            self._id, self._analysis = _read_config(Path(_variable(CONFIG_FILE)))
+            configuration = read_configuration(Path(_variable(CONFIG_FILE)))
+            self._id, self._analysis = configuration.id, configuration.analysis
+            self._heading = configuration.heading
         elif id is None:
             raise AnalysisError("AnalysisContext(analysis=...) needs id=..., the analysis's id, too")
         else:
             self._id, self._analysis = check_id(id), analysis
+            self._heading = Heading(analysis.method.name)
         self._arguments = {item.keyword: item.value for item in self._analysis.arguments}
         self._inputs = {item.keyword: item.entity for item in self._analysis.inputs}
         self._written = False
@@ -272,8 +274,16 @@ class AnalysisContext:
         rows = self.open_input_dataset(input)
         return make_estimate(estimator, rows, columns, input=input, where=where, **parameters)
 
-    def title(self, title: str, subtitle: str = "") -> None:
-        """Show the head of the page."""
+    def title(self, title: str | None = None, subtitle: str | None = None) -> None:
+        """Show the head of the page.
+
+        Args:
+            title: Default: the title in the entity's Documentation, else its name.
+            subtitle: Default: the summary in its Documentation, where the title is from there too; else nothing.
+        """
+        if subtitle is None:
+            subtitle = self._heading.summary if title is None else ""
+        title = self._heading.title if title is None else title
         display.show(display.title_card(title, subtitle), f"{title}\n{subtitle}".strip())
 
     def figure(self, fig: Figure, caption: str = "", *, alt: str = "", headline: bool = False) -> None:
@@ -397,22 +407,3 @@ def _variable(name: str) -> str:
             "elsewhere give it analysis=, id= and local_storage_root="
         )
     return value
-
-
-def _read_config(path: Path) -> tuple[str, Analysis]:
-    """The analysis's id and its specification, from the file that the reference defines."""
-    try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-        spec = dict(document["spec"])
-        analysis_id = str(spec["id"])
-        # A file from a cluster may leave out who the method is, and holds more than an Analysis has.
-        fields = {name: spec[name] for name in Analysis.model_fields if name in spec}
-        fields["method"] = {"id": null_id(), "account": null_id(), **fields["method"]}
-        return check_id(analysis_id), Analysis.model_validate(fields)
-    except FileNotFoundError:
-        raise AnalysisError(f"{CONFIG_FILE} names {path}, and there is no such file") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise AnalysisError(
-            f"{path} describes no analysis ({type(error).__name__}): it must be YAML of the form "
-            "{spec: {id: ID, method: {...}, arguments: [...], inputs: [...]}}"
-        ) from error

@@ -1,4 +1,4 @@
-"""Pages over HTTP, to browsers of this machine: safety cases, executed notebooks, and a list of them.
+"""Pages over HTTP, to browsers of this machine: safety cases, executed notebooks, rows, and a list of the pages.
 
 Read-only. What is served was written by methods' authors, so that the browser is told to run nothing of it
 and to fetch nothing for it, and a page of another site that points its name at this machine gets nothing.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.analysis.html import Entry, Page, render_index, render_notebook
+from dyff_dagster.analysis.row_pages import has_rows, read_rows, render_rows, row_files
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.ids import IdError, check_id
 from dyff_dagster.store import Commit, Store, local_path
@@ -38,10 +39,14 @@ HEADERS = {
 }
 """Sent with every answer. ``sandbox`` gives a page an origin of its own, without scripts or forms."""
 
+SHOWN_ELSEWHERE = {"Cross-Origin-Resource-Policy": "cross-origin"}
+"""Sent with a figure instead: the asset's page in Dagster shows it. Who does not know its version cannot ask for it."""
+
 DAMAGED = "This page cannot be shown: its files are damaged, or not as this server knows them.\n"
 """Said where a page turns out to be no page."""
 
 _VERSION = re.compile(r"[0-9a-f]{16,64}")
+_FROM = re.compile(r"[0-9]{1,15}")
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -85,6 +90,8 @@ class PageServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._url = ""
+        # Whoever asks for many pages of rows at once gets them one after the other: each holds some megabytes.
+        self._reading = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -195,7 +202,8 @@ class PageServer:
                 except Exception:
                     # aiohttp's own answer has none of the headers, and shows where this code lies.
                     response = web.Response(status=500, text=DAMAGED)
-            response.headers.update(HEADERS)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         application = web.Application(middlewares=[guard])
@@ -208,6 +216,7 @@ class PageServer:
                 web.get("/{id}/{version}", self._add_slash),
                 web.get("/{id}/{version}/", self._page),
                 web.get("/{id}/{version}/notebook", self._notebook),
+                web.get("/{id}/{version}/rows", self._rows),
                 web.get("/{id}/{version}/figure.png", self._figure),
             ]
         )
@@ -227,7 +236,7 @@ class PageServer:
 
         entity_id = check_id(request.match_info["id"])
         commit = await asyncio.to_thread(self._store.current, entity_id)
-        if commit is None or not _has_page(commit):
+        if commit is None or not (_has_page(commit) or has_rows(commit)):
             raise web.HTTPNotFound
         raise web.HTTPFound(f"/{entity_id}/{commit.data_version}/")
 
@@ -242,14 +251,23 @@ class PageServer:
 
         commit = await asyncio.to_thread(self._commit, request)
         if commit.facts.page is None:
-            if commit.facts.notebook is None:
+            if commit.facts.notebook is None and not has_rows(commit):
                 raise web.HTTPNotFound
-            raise web.HTTPFound(f"/{commit.entity_id}/{commit.data_version}/notebook")
+            there = "rows" if commit.facts.notebook is None else "notebook"
+            raise web.HTTPFound(f"/{commit.entity_id}/{commit.data_version}/{there}")
         page = self._file(commit, commit.facts.page)
         return _html(await asyncio.to_thread(page.read_text, "utf-8"))
 
     async def _notebook(self, request: web.Request) -> web.Response:
         return _html(await asyncio.to_thread(self._rendered, request))
+
+    async def _rows(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        asked = request.query.get("from", "0")
+        if not _FROM.fullmatch(asked):
+            raise web.HTTPNotFound
+        return _html(await asyncio.to_thread(self._shown_rows, request, int(asked)))
 
     async def _figure(self, request: web.Request) -> web.Response:
         from aiohttp import web
@@ -259,7 +277,7 @@ class PageServer:
             raise web.HTTPNotFound
         figure = self._file(commit, commit.facts.figure)
         png = await asyncio.to_thread(figure.read_bytes)
-        return web.Response(body=png, content_type="image/png")
+        return web.Response(body=png, content_type="image/png", headers=SHOWN_ELSEWHERE)
 
     def _commit(self, request: web.Request) -> Commit:
         """The latest commit of the version that a request names, by 16 digits of it or more."""
@@ -275,6 +293,20 @@ class PageServer:
         # Elsewhere than on a disk there are no links, and the name alone is looked at.
         resolve_inside(local_path(commit.path) if self._store.local else Path(os.sep, "version"), name)
         return commit.path / name
+
+    def _shown_rows(self, request: web.Request, first: int) -> str:
+        commit = self._commit(request)
+        if not has_rows(commit):
+            raise FileNotFoundError
+        files = [(name, self._file(commit, name)) for name in row_files(commit)]
+        with self._reading:
+            page = read_rows(files, commit.facts.columns, commit.facts.rows or 0, first)
+        if page is None:
+            raise FileNotFoundError
+        return render_rows(page, commit, self._title(commit))
+
+    def _title(self, commit: Commit) -> str:
+        return str((self._store.entity_json(commit.entity_id) or {}).get("name") or commit.entity_id)
 
     def _rendered(self, request: web.Request) -> str:
         commit = self._commit(request)

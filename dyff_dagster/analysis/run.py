@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
+from dyff_dagster.analysis.configuration import Heading, write_configuration
 from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
 from dyff_dagster.analysis.html import Page
 from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
@@ -34,9 +33,9 @@ from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
 from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import tail
 from dyff_dagster.schema.content import digest_dataset
-from dyff_dagster.schema.interchange import full_form
 from dyff_dagster.schema.parquet import DatasetPathError, open_dataset
 from dyff_dagster.schema.platform import (
+    DocumentationBase,
     Measurement,
     MeasurementLevel,
     MethodImplementationKind,
@@ -77,6 +76,7 @@ def run(
     progress: Progress = no_progress,
     run_id: str = "",
     git: str = "",
+    documentation: DocumentationBase | None = None,
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -96,6 +96,7 @@ def run(
         progress: Told of cells and rows as they come.
         run_id: The Dagster run, for the commit.
         git: Commit of the repository that the manifests are in, for the commit and the page.
+        documentation: What its author says of it: where the page has no other title, it has this one.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -119,7 +120,8 @@ def run(
         ) as scratch,
     ):
         making = Making.now(run_id, git)
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making)
+        heading = Heading.of(entity, documentation)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making, heading)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -166,6 +168,7 @@ def _prepare(
     input_paths: Mapping[str, Path],
     modules: Mapping[str, Path],
     making: Making,
+    heading: Heading,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -178,7 +181,7 @@ def _prepare(
         modules=tuple(modules),
         measurement=isinstance(entity, Measurement),
         arrow_schema=entity.schema_.arrowSchema if isinstance(entity, Measurement) else None,
-        page=_page(entity, inputs, modules, making),
+        page=_page(entity, inputs, modules, making, heading),
         scores=tuple(spec.model_dump(mode="json") for spec in declared_scores(entity.method)),
     )
     job.root.mkdir()
@@ -189,19 +192,19 @@ def _prepare(
         **{item.entity: input_paths[item.entity] for item in entity.inputs},
     }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
-    # The reference reads no other form than a spec with the id in it, and finds the method's scores there.
-    spec = full_form(entity)
-    fields = ("scope", "arguments", "inputs", "method", "data")
-    config = {"spec": {"id": entity.id, **{name: spec[name] for name in fields if name in spec}}}
-    job.config.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=True), "utf-8")
+    write_configuration(job.config, entity, heading)
     return job
 
 
 def _page(
-    entity: Measurement | SafetyCase, inputs: Inputs, modules: Mapping[str, Path], making: Making
+    entity: Measurement | SafetyCase,
+    inputs: Inputs,
+    modules: Mapping[str, Path],
+    making: Making,
+    heading: Heading,
 ) -> Page:
     return Page(
-        title=entity.name,
+        title=heading.title,
         kind=entity.kind,
         entity_id=entity.id,
         account=entity.account,

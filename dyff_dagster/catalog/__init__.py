@@ -7,6 +7,7 @@ people write), and reports everything that is wrong at once, by file, line and f
 from __future__ import annotations
 
 from dyff_dagster.catalog.catalog import Catalog
+from dyff_dagster.catalog.fields_read import fields_read
 from dyff_dagster.catalog.loading import manifest_paths
 from dyff_dagster.catalog.problems import CatalogError, EntityNotFound, Origin, Problem
 from dyff_dagster.catalog.requirements import Candidates
@@ -21,6 +22,7 @@ __all__ = [
     "Problem",
     "Threshold",
     "ThresholdError",
+    "fields_read",
     "manifest_paths",
     "parse_checks",
 ]

@@ -139,14 +139,14 @@ def open_page(entity_id: str, storage: str) -> None:
     click.launch(url)
 
 
-@click.command("serve-pages", short_help="Serve safety cases and notebooks, read-only.")
+@click.command("serve-pages", short_help="Serve safety cases, notebooks and rows, read-only.")
 @storage_option
 @click.option(
     "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; loopback only.")
 def serve_pages(storage: str, port: int, host: str) -> None:
-    """Serve safety cases and executed notebooks, read-only, to browsers of this machine.
+    """Serve safety cases, executed notebooks and rows of tables, read-only, to browsers of this machine.
 
     Set DYFF_PAGES_URL to the address that it prints, and Dagster's UI links to the pages.
     """

@@ -12,6 +12,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import EntityChecks
+from dyff_dagster.orchestration.lineage import column_lineage
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
 from dyff_dagster.orchestration.orphans import ends_with_its_run
@@ -46,6 +47,7 @@ def build_assets(
     translator: DyffTranslator,
     keys: ResourceKeys | None = None,
     steps: StepPods | None = None,
+    webserver_url: str | None = None,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for every entity, in the catalog's order.
 
@@ -54,11 +56,12 @@ def build_assets(
         translator: How they look.
         keys: What their resources are called.
         steps: What the administrator says of the pods that steps run in.
+        webserver_url: Where Dagster's web server answers, for links in descriptions.
     """
     keys, steps = keys or ResourceKeys(), steps or StepPods()
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for entity in catalog.entities.values():
-        data = DyffTranslatorData(entity=entity, catalog=catalog, steps=steps)
+        data = DyffTranslatorData(entity=entity, catalog=catalog, steps=steps, webserver_url=webserver_url)
         spec = translator.get_asset_spec(data)
         if is_declared_only(entity):
             assets.append(spec)
@@ -84,7 +87,7 @@ def _computed(
         sessions: DyffSessions = getattr(context.resources, keys.sessions)
         wanted = checks.only({check.name for check in context.selected_asset_check_keys})
         if context.selected_asset_keys:
-            yield from _run(context, catalog, entity, spec.key, wanted, config, storage, sessions)
+            yield from _run(context, data, translator, spec.key, wanted, config, storage, sessions)
         else:
             yield from _check_again(entity, wanted, storage)
 
@@ -120,8 +123,8 @@ def _check_again(
 
 def _run(
     context: dg.AssetExecutionContext,
-    catalog: Catalog,
-    entity: DyffEntity,
+    data: DyffTranslatorData,
+    translator: DyffTranslator,
     key: dg.AssetKey,
     checks: EntityChecks,
     config: ComputeConfig,
@@ -129,6 +132,7 @@ def _run(
     sessions: DyffSessions,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
+    catalog, entity = data.catalog, data.entity
     try:
         with (
             ends_with_its_run(context),
@@ -154,17 +158,25 @@ def _run(
             # It may hold prompts: the terminal may show it, Dagster's event log may not.
             print(f"The last lines of the service's log:\n{tail}", file=sys.stderr, flush=True)
         message = _sentence(entity, error)
+        metadata = {
+            "dyff/status": failure_status(entity.kind),
+            "dyff/reason": getattr(error, "reason", None) or _reason(entity),
+        }
         if not isinstance(error, EntityBusy):  # another run computes it, and will say how the checks stand
             yield from checks.failures(message, getattr(error, "completeness", None))
-        status = failure_status(entity.kind)
-        raise dg.Failure(
-            description=message,
-            metadata={
-                "dyff/status": status,
-                "dyff/reason": getattr(error, "reason", None) or _reason(entity),
-            },
-            allow_retries=False,
-        ) from None
+            # The failure itself is an event of the run: the asset's page would say nothing of it.
+            context.log_event(
+                dg.AssetObservation(
+                    asset_key=key,
+                    description=message,
+                    metadata={
+                        **metadata,
+                        "dyff/error": dg.MetadataValue.text(message),
+                        "dyff/failed_run": dg.MetadataValue.dagster_run(context.run.run_id),
+                    },
+                )
+            )
+        raise dg.Failure(description=message, metadata=metadata, allow_retries=False) from None
     if reused:
         context.log.info(f"unchanged: version {commit.data_version[:12]} is taken over")
     else:
@@ -189,6 +201,7 @@ def _run(
             reused=reused,
             pages_url=storage.pages_url,
             references=catalog.family_references(entity.id),
+            lineage=column_lineage(entity, catalog, translator.get_asset_key),
         ),
         check_results=results,
         data_version=dg.DataVersion(commit.data_version),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from dyff_dagster.schema.platform import (
     MeasurementLevel,
     Report,
 )
-from dyff_dagster.store import Commit, Completeness
+from dyff_dagster.store import Commit, Completeness, Score
 
 COMPLETE = "complete"
 SCHEMA = "schema"
@@ -153,10 +154,11 @@ class EntityChecks:
     def _threshold(self, name: str, threshold: Threshold, commit: Commit) -> dg.AssetCheckResult:
         judgement = judge(threshold, commit.facts)
         metadata: dict[str, Any] = {"threshold": threshold.text}
-        if judgement.score is not None:
-            metadata["score"] = str(judgement.score)
         if judgement.value is not None:
             metadata["value"] = float(judgement.value)
+        if judgement.score is not None:
+            metadata["score"] = str(judgement.score)
+            metadata.update(_interval(judgement.score))
         if judgement.reason:
             metadata["reason"] = judgement.reason
         return self._result(name, judgement.holds, metadata)
@@ -169,3 +171,9 @@ class EntityChecks:
             severity=dg.AssetCheckSeverity.ERROR,
             metadata=metadata,
         )
+
+
+def _interval(score: Score) -> dict[str, float | int]:
+    """The interval and the number of observations behind a score, as numbers."""
+    found = {"low": score.low, "high": score.high, "n": score.n}
+    return {name: number for name, number in found.items() if number is not None and math.isfinite(number)}

@@ -13,7 +13,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.assets import build_assets
 from dyff_dagster.orchestration.automation import build_automation_sensor
-from dyff_dagster.orchestration.catalog_sensor import build_catalog_sensor
+from dyff_dagster.orchestration.catalog_sensor import WEBSERVER, build_catalog_sensor
 from dyff_dagster.orchestration.console import console_logger, name_steps
 from dyff_dagster.orchestration.executors import executor_named
 from dyff_dagster.orchestration.names import asset_key, op_name
@@ -63,7 +63,8 @@ def build_definitions(
     keys = ResourceKeys(prefix=resource_prefix)
     sessions = sessions or DyffSessions()
     translator = translator or DyffTranslator()
-    assets = build_assets(catalog, translator, keys, sessions.step_pods())
+    webserver = os.environ.get(WEBSERVER) or None
+    assets = build_assets(catalog, translator, keys, sessions.step_pods(), webserver)
     return dg.Definitions(
         assets=assets,
         resources={

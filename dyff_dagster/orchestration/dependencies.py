@@ -19,6 +19,7 @@ from dyff_dagster.schema.platform import (
     ContainerImageSource,
     Dataset,
     DataSource,
+    DocumentationBase,
     DyffEntity,
     Evaluation,
     ForeignInferenceService,
@@ -121,6 +122,9 @@ class Dependencies:
             extras[analysis.OWN_CODE] = analysis.own_code_digest()
         if isinstance(self.entity, SafetyCase):
             extras["page"] = analysis.PAGE_FORMAT
+        if (documentation := self.documentation(self.entity)) is not None:
+            said = [documentation.title, documentation.summary]
+            extras["documentation"] = sha256_text(canonical_json(said).decode())
         return Inputs(spec=spec_digest(self.entity), upstream=upstream, extras=extras)
 
     def _pinned(self, entity_id: str) -> Commit | None:
@@ -202,6 +206,10 @@ class Dependencies:
         commit = self._pinned(entity_id)
         extras: Mapping[str, str] = {} if commit is None else commit.inputs["extras"]
         return extras
+
+    def documentation(self, entity: DyffEntity) -> DocumentationBase | None:
+        """What heads an entity's page or notebook, where it has one."""
+        return self.catalog.documentation.get(entity.id) if analysis.has_heading(entity) else None
 
     def made_from(self, entity: Dataset) -> Evaluation | None:
         """The Evaluation that a data set is made from, if it is made from one."""

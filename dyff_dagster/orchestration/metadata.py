@@ -11,18 +11,31 @@ from typing import Any
 
 import dagster as dg
 
+from dyff_dagster.analysis.row_pages import has_rows
 from dyff_dagster.store import Column, Commit, Score
 
 _IMAGE_LIMIT = 200_000
 """Bytes of a plot that may go into the event log, where every reader of the page loads it."""
 
 
+_KEYS = {
+    "_index_": "Which row of the data set this is",
+    "_replication_": "Which replication this belongs to",
+    "responses": "What the service answered",
+}
+"""What columns are that every table of their kind has."""
+
 _MOST_FILES = 100
 """Files that are listed with their digests; the commit's record has all of them."""
 
 
 def commit_metadata(
-    commit: Commit, *, reused: bool, pages_url: str | None, references: Mapping[str, str] | None = None
+    commit: Commit,
+    *,
+    reused: bool,
+    pages_url: str | None,
+    references: Mapping[str, str] | None = None,
+    lineage: dg.TableColumnLineage | None = None,
 ) -> dict[str, Any]:
     """Metadata of a materialization: scores as plain numbers, counts, columns, digests, links, a plot.
 
@@ -31,6 +44,7 @@ def commit_metadata(
         reused: Whether it was there before this run.
         pages_url: Where pages are served, or None: then paths are shown.
         references: Where its manifest names members of families, and which, by field.
+        lineage: From which columns upstream its columns may come.
     """
     facts = commit.facts
     metadata: dict[str, Any] = {}
@@ -42,7 +56,7 @@ def commit_metadata(
     metadata.update(_links(commit, pages_url))
     if facts.scores:
         metadata["dyff/scores"] = dg.MetadataValue.md(score_table(facts.scores))
-    if facts.figure is not None and (plot := _plot(commit, facts.figure)):
+    if facts.figure is not None and (plot := _plot(commit, facts.figure, pages_url)):
         metadata["dyff/plot"] = dg.MetadataValue.md(plot)
     if facts.rows is not None:
         metadata["dagster/row_count"] = facts.rows
@@ -60,10 +74,13 @@ def commit_metadata(
             metadata[f"dyff/{name}"] = value
     for score in facts.scores:
         metadata.update(_score(score))
+    metadata.update(_latency(facts.notes.get("latency")))
     if facts.columns:
         metadata["dagster/column_schema"] = dg.TableSchema(
             columns=[_column(column) for column in facts.columns]
         )
+        if lineage is not None:
+            metadata["dagster/column_lineage"] = lineage
     metadata["dyff/reused"] = reused
     metadata["dyff/commit"] = commit.sequence
     metadata["dyff/data_version"] = commit.data_version
@@ -73,6 +90,7 @@ def commit_metadata(
     metadata["dyff/inputs"] = dg.MetadataValue.json(dict(commit.inputs))
     metadata["dagster/uri"] = str(commit.path)
     if commit.files:
+        metadata["dagster/size_bytes"] = sum(digest.size for digest in commit.files.values())
         metadata["dyff/files"] = dg.MetadataValue.json(
             {
                 name: {"sha256": digest.sha256, "md5": digest.md5, "bytes": digest.size}
@@ -113,14 +131,21 @@ def _plain(text: str) -> str:
 
 
 def page_links(commit: Commit, pages_url: str | None) -> Mapping[str, str]:
-    """URLs (or paths, where no pages are served) of the page and the executed notebook, by name."""
+    """URLs of the page, the rows and the executed notebook, by name; where no pages are served, paths of pages and
+    notebooks."""
     links: dict[str, str] = {}
-    base = f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version[:16]}" if pages_url else None
+    base = _base(commit, pages_url) if pages_url else None
     if commit.facts.page:
         links["page"] = f"{base}/" if base else str(commit.path / commit.facts.page)
+    if base and has_rows(commit):
+        links["rows_page"] = f"{base}/rows"
     if commit.facts.notebook:
         links["notebook"] = f"{base}/notebook" if base else str(commit.path / commit.facts.notebook)
     return links
+
+
+def _base(commit: Commit, pages_url: str) -> str:
+    return f"{pages_url.rstrip('/')}/{commit.entity_id}/{commit.data_version[:16]}"
 
 
 def _links(commit: Commit, pages_url: str | None) -> dict[str, Any]:
@@ -138,16 +163,27 @@ def _score(score: Score) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
+def _latency(quantiles: object) -> dict[str, float]:
+    """Quantiles of latency as numbers of their own, which Dagster plots."""
+    found = quantiles if isinstance(quantiles, dict) else {}
+    return {
+        f"latency/{name}": float(value) for name, value in found.items() if isinstance(value, float | int)
+    }
+
+
 def _column(column: Column) -> dg.TableColumn:
     return dg.TableColumn(
         name=column.name,
         type=column.type,
-        description=column.description or None,
+        description=column.description or _KEYS.get(column.name),
         constraints=dg.TableColumnConstraints(nullable=column.nullable),
     )
 
 
-def _plot(commit: Commit, name: str) -> str | None:
+def _plot(commit: Commit, name: str, pages_url: str | None) -> str | None:
+    """The figure as Markdown: by its URL, where pages are served, and then Dagster shows it; else its bytes."""
+    if pages_url:
+        return f"![{Path(name).stem}]({_base(commit, pages_url)}/figure.png)"
     path = commit.path / name
     data = path.read_bytes()
     if len(data) > _IMAGE_LIMIT:

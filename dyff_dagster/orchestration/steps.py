@@ -155,6 +155,7 @@ class Step(Dependencies):
                 progress=self.progress,
                 run_id=self.run_id,
                 git=commit_of(self.catalog.directory(entity.id)),
+                documentation=self.documentation(entity),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)

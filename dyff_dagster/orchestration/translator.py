@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.automation import condition_of
 from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
+from dyff_dagster.orchestration.overview import as_markdown, overview, references_in
 from dyff_dagster.orchestration.pools import pool_of, priority_tags
 from dyff_dagster.orchestration.selection import ancestors_with_ops
 from dyff_dagster.orchestration.step_pods import TAG, step_pod
@@ -44,11 +47,13 @@ class DyffTranslatorData:
         entity: The entity to translate.
         catalog: The whole catalog, so that references resolve.
         steps: What the administrator says of the pods that steps run in.
+        webserver_url: Where Dagster's web server answers (DYFF_WEBSERVER_URL), for links; None: not known.
     """
 
     entity: DyffEntity
     catalog: Catalog
     steps: StepPods = field(default_factory=StepPods)
+    webserver_url: str | None = None
 
 
 class DyffTranslator:
@@ -110,10 +115,6 @@ class DyffTranslator:
         owner = owner_of(data.entity.account)
         return [owner] if owner else []
 
-    def get_description(self, data: DyffTranslatorData) -> str | None:
-        """Its documentation, else its name and description."""
-        return description_of(data)
-
     def get_tags(self, data: DyffTranslatorData) -> dict[str, str]:
         """Its labels, those that are tags in Dagster too."""
         return tags_of(data.entity)
@@ -129,6 +130,18 @@ class DyffTranslator:
         """
         return condition_of(data.entity, data.catalog)
 
+    def get_description(self, data: DyffTranslatorData) -> str | None:
+        """What the entity is about, as Markdown, and a table of its specification's essentials.
+
+        The first line is plain text: lists of assets show it as it stands.
+        """
+        lines = overview(data.entity, data.catalog)
+        named = references_in(lines, data.catalog).values()
+        keys = {name: self.get_asset_key(data.catalog.get(name)) for name in named}
+        table = as_markdown(lines, keys, data.webserver_url)
+        said = texts_of(data)
+        return "\n\n".join(text for text in (*said[:2], table, *said[2:]) if text) or None
+
     def get_metadata(self, data: DyffTranslatorData) -> Mapping[str, Any]:
         """What the asset's page shows before anything was computed."""
         entity = data.entity
@@ -142,11 +155,15 @@ class DyffTranslator:
         origin = data.catalog.origin(entity.id)
         if origin.path is not None:
             metadata["dyff/manifest"] = f"{origin.path.name}:{origin.line}"
+            metadata["dagster/code_references"] = _code_references(origin.path, origin.line)
         if references := data.catalog.family_references(entity.id):
             metadata["dyff/references"] = dg.MetadataValue.json(dict(references))
         for annotation in ("checks", "withhold", "automation"):
             if (value := data.catalog.annotation(entity.id, annotation)) is not None:
                 metadata[f"dyff/{annotation}"] = value
+        for role, name in references_in(overview(entity, data.catalog), data.catalog).items():
+            key = self.get_asset_key(data.catalog.get(name))
+            metadata[f"dyff/spec/{role}"] = dg.MetadataValue.asset(key)
         return metadata
 
     def get_op_tags(self, data: DyffTranslatorData) -> Mapping[str, Any]:
@@ -182,28 +199,39 @@ def kinds_of(entity: DyffEntity) -> set[str]:
     return {_KIND.sub("", kind.lower()) for kind in (entity.kind, technology) if kind}
 
 
-def description_of(data: DyffTranslatorData) -> str | None:
-    """Its documentation, else its name and description, else a sentence about what it does.
+def texts_of(data: DyffTranslatorData) -> list[str]:
+    """What is said about an entity, the shortest first.
 
-    The first line is plain text: lists of assets show it as it stands.
+    Its documentation, else its name and description, else a sentence about what it does.
     """
     entity = data.entity
     documentation = data.catalog.documentation.get(entity.id)
+    said: list[str | None]
     if documentation is not None:
-        texts = [documentation.title, documentation.summary, documentation.fullPage]
+        said = [documentation.title, documentation.summary, documentation.fullPage]
     elif isinstance(entity, Evaluation):
         service = entity.inferenceSession.inferenceService
         times = "once" if entity.replications == 1 else f"{entity.replications} times"
-        texts = [f"Every row of {entity.dataset}, asked of {service.id} {times}."]
+        said = [f"Every row of {entity.dataset}, asked of {service.id} {times}."]
     elif isinstance(entity, Audit):
-        texts = [f"{entity.auditProcedure}, applied to {entity.inferenceService}."]
+        said = [f"{entity.auditProcedure}, applied to {entity.inferenceService}."]
     elif isinstance(entity, Report):
-        texts = [f"{entity.rubric} of the answers of {entity.evaluation}."]
+        said = [f"{entity.rubric} of the answers of {entity.evaluation}."]
     elif isinstance(entity, InferenceSession):
-        texts = [f"{entity.inferenceService.name}, running until its deadline."]
+        said = [f"{entity.inferenceService.name}, running until its deadline."]
     else:
-        texts = [getattr(entity, "name", None), getattr(entity, "description", None)]
-    return "\n\n".join(text for text in texts if text) or None
+        said = [getattr(entity, "name", None), getattr(entity, "description", None)]
+    return [text for text in said if text]
+
+
+def _code_references(path: Path, line: int) -> dg.CodeReferencesMetadataValue:
+    with warnings.catch_warnings():
+        # Dagster may still change it. Who runs an audit can do nothing about that.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(
+            file_path=str(path.absolute()), line_number=line, label=f"{path.name}:{line}"
+        )
+        return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 def tags_of(entity: DyffEntity) -> dict[str, str]:

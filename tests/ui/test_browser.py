@@ -4,67 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dyff_dagster import Catalog
 from dyff_dagster.orchestration.selection import is_declared_only
 from tests import servers
 from tests.conftest import MaterializedExample
+from tests.ui.support import Visit, needs_chromium
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A browser's profile, what it asks for and what its pages complain of."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.context = context
-        self.hosts: set[str | None] = set()
-        self.complaints: list[str] = []
-        context.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        context.on("request", lambda request: self._asked(request.url))
-        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-        context.on("console", self._said)
-
-    def _asked(self, url: str) -> None:
-        if not url.startswith(("data:", "blob:")):
-            self.hosts.add(urlsplit(url).hostname)
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.complaints.append(message.text)
-
-    def page(self, url: str) -> Page:
-        page = self.context.new_page()
-        page.goto(url)
-        return page
+pytestmark = needs_chromium
 
 
 @pytest.fixture
