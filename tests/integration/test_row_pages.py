@@ -70,6 +70,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def test_values_that_python_has_none_for_are_shown_as_far_as_they_can_be(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    table = pa.table(
+        {
+            "day": pa.array([10**7, 0], pa.date32()),
+            "nano": pa.array([1, None], pa.timestamp("ns")),
+            "broken": pa.array([b"\xff\xfe", b"ok"], pa.binary()).view(pa.string()),
+            "span": pa.array([10**18, 0], pa.duration("s")),
+            "deep": pa.array([[10**7], []], pa.list_(pa.date32())),
+        }
+    )
+    commit(store, "strange", {"data.parquet": table})
+    with PageServer(store) as server:
+        first, second = rows(server, "strange")
+    assert first[1].startswith("1970-01-01 00:00:00.000000001") and second[1] == "–"
+    assert first[2] == first[3] == first[4] == "(cannot be shown)"
+    assert second[0] == "1970-01-01" and second[2] == "ok"
+
+
 @pytest.fixture(scope="module")
 def server(store: Store) -> Iterator[PageServer]:
     with PageServer(store) as server:
