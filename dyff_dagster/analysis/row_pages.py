@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -113,8 +114,10 @@ def read_rows(
     held = PAGE_ROWS
     for keys, batch, limit in _batches(files, first):
         held = min(held, limit)
-        for row in batch.slice(0, held - len(shown)).to_pylist():
-            values = {**keys, **row}
+        piece = batch.slice(0, held - len(shown))
+        found = {name: _values(piece.column(name)) for name in piece.schema.names}
+        for number in range(piece.num_rows):
+            values = {**keys, **{name: column[number] for name, column in found.items()}}
             shown.append([_cell(values.get(column.name)) for column in columns])
         if len(shown) >= held:
             break
@@ -153,6 +156,24 @@ def _open(path: UPath) -> pq.ParquetFile:
     fs, name = filesystem_of(path)
     # Pages of a column chunk are read as they are needed, and not the chunk at once.
     return pq.ParquetFile(fs.open_input_file(name), buffer_size=1 << 16, pre_buffer=False)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column; one that Python has no value for is text that says so."""
+    if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
+        # Python's times end with the year 9999 and with microseconds.
+        with suppress(pa.ArrowException):
+            column = column.cast(pa.string())
+    with suppress(ValueError, OverflowError):
+        return list(column.to_pylist())
+    return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return "(cannot be shown)"
 
 
 def _cell(value: Any) -> Cell:

@@ -70,6 +70,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def test_values_that_python_has_none_for_are_shown_as_far_as_they_can_be(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    table = pa.table(
+        {
+            "day": pa.array([10**7, 0], pa.date32()),
+            "nano": pa.array([1, None], pa.timestamp("ns")),
+            "broken": pa.array([b"\xff\xfe", b"ok"], pa.binary()).view(pa.string()),
+            "span": pa.array([10**18, 0], pa.duration("s")),
+            "deep": pa.array([[10**7], []], pa.list_(pa.date32())),
+        }
+    )
+    commit(store, "strange", {"data.parquet": table})
+    with PageServer(store) as server:
+        first, second = rows(server, "strange")
+    assert first[1].startswith("1970-01-01 00:00:00.000000001") and second[1] == "–"
+    assert first[2] == first[3] == first[4] == "(cannot be shown)"
+    assert second[0] == "1970-01-01" and second[2] == "ok"
+
+
 @pytest.fixture(scope="module")
 def server(store: Store) -> Iterator[PageServer]:
     with PageServer(store) as server:
@@ -163,27 +182,32 @@ def test_a_damaged_file_is_told_without_a_traceback(tmp_path: Path) -> None:
 
 
 LARGE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from dyff_dagster.analysis.row_pages import read_rows, row_files
 from dyff_dagster.store import Store
-commit = Store(sys.argv[1]).current("large")
-files = [(name, commit.path / name) for name in row_files(commit)]
-read_rows(files, commit.facts.columns, commit.facts.rows, 0)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-page = read_rows(files, commit.facts.columns, commit.facts.rows, commit.facts.rows - 3)
+def peak():  # of this process: what getrusage says is inherited
+    return int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+def read(entity_id):
+    commit = Store(sys.argv[1]).current(entity_id)
+    files = [(name, commit.path / name) for name in row_files(commit)]
+    return commit, read_rows(files, commit.facts.columns, commit.facts.rows, commit.facts.rows - 3)
+read("small")  # what has to be loaded for any
+before = peak()
+commit, page = read("large")
 assert [row[0].text for row in page.rows] == [str(commit.facts.rows - n) for n in (3, 2, 1)]
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 
 def test_the_last_rows_of_a_large_row_group_do_not_take_its_memory(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    count, width = 20_000, 10_000  # 200 MB in one row group
+    commit(store, "small", {"data.parquet": numbered(0, 9)})
+    count, width = 15_000, 10_000  # 150 MB in one row group
     table = pa.table(
         {"_index_": pa.array(range(count)), "text": [f"{n:06d}" * (width // 6) for n in range(count)]}
     )
     commit(store, "large", {"data.parquet": table}, group=count)
     done = subprocess.run([sys.executable, "-c", LARGE, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 60_000, "kilobytes"
+    assert int(done.stdout) < 120_000, "kilobytes: read at once it is more than twice as much"

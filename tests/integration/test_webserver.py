@@ -30,6 +30,9 @@ metadataEntries {
   ... on MarkdownMetadataEntry { mdStr }
   ... on UrlMetadataEntry { url }
   ... on PathMetadataEntry { path }
+  ... on TableColumnLineageMetadataEntry {
+    lineage { columnName columnDeps { assetKey { path } columnName } }
+  }
   ... on TableSchemaMetadataEntry { schema { columns { name type constraints { nullable } } } }
 }
 """
@@ -141,6 +144,21 @@ def test_an_evaluation_shows_its_rows_and_columns(example_webserver: servers.Web
     assert "malignant_probability" in columns["responses"]["type"]
 
 
+def test_an_evaluation_leads_to_its_rows_and_says_where_its_answers_come_from(
+    example_webserver: servers.Webserver,
+) -> None:
+    entries = metadata(example_webserver, "evaluations", "wdbc-logreg-eval")
+    with urllib.request.urlopen(entries["dyff/rows_page"]["url"]) as response:
+        assert "Rows 1 to 50 of 380" in response.read().decode()
+    lineage = {
+        item["columnName"]: item["columnDeps"] for item in entries["dagster/column_lineage"]["lineage"]
+    }
+    fields = {dep["columnName"] for dep in lineage["responses"]}
+    assert "mean_radius" in fields and "diagnosis" not in fields
+    assert {"/".join(dep["assetKey"]["path"]) for dep in lineage["responses"]} == {"datasets/wdbc-held-out"}
+    assert entries["latency/p95"]["floatValue"] > 0
+
+
 def test_scores_are_numbers_that_dagster_plots(
     example_webserver: servers.Webserver, materialized_example: MaterializedExample
 ) -> None:
@@ -190,6 +208,8 @@ def test_checks_that_hold_are_green_and_say_what_they_held_against(
     entries = {e["label"]: e for e in execution["evaluation"]["metadataEntries"]}
     assert entries["threshold"]["text"] == "lower(auc) >= 0.95"
     assert 0.95 <= entries["value"]["floatValue"] < 1
+    assert entries["value"]["floatValue"] == entries["low"]["floatValue"] < entries["high"]["floatValue"]
+    assert entries["n"]["intValue"] == 190
 
 
 def test_a_run_launched_from_the_web_server_materializes_every_asset(launched_audit: LaunchedAudit) -> None:
