@@ -127,8 +127,8 @@ def test_a_subclass_changes_one_attribute_and_keeps_the_rest(
     if expected is not None:
         assert after[name] == expected
     different = {attribute for attribute in before if before[attribute] != after[attribute]}
-    # Edges go by keys.
-    assert different == ({"key", "deps"} if translator is Key else {name})
+    # Edges go by keys, and so do links to what its specification names.
+    assert different == ({"key", "deps", "description", "metadata"} if translator is Key else {name})
 
 
 def test_every_attribute_of_an_asset_has_a_method_of_its_own() -> None:
