@@ -29,7 +29,7 @@ from tests.kubernetes.deployment_support import (
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1500)]
 
 EVALUATION = "evaluations/wdbc-logreg-eval"
-LEASE = 240
+LEASE = 600
 """Seconds: long enough for a second run to take over what a first one left."""
 KINDS = ("Audit", "Dataset", "Evaluation", "Measurement", "Model", "SafetyCase")
 """Whose ``resource_allocation()`` is more than a small node has."""
@@ -297,7 +297,7 @@ def test_a_step_whose_pod_is_killed_is_gone_on_with_in_the_same_session(
     kubectl("delete", "pod", step, "-n", deployment.dagster, "--grace-period=0", "--force")
     # Servers before 1.26 make another pod for a Job whose pod was deleted; that one sees that its step has begun,
     # and ends with status 0, whereupon Dagster waits for ever. Somebody has to cancel the run.
-    if not over(web, first, 45):
+    if not over(web, first, 20):
         web.terminate(first)
         web.ended(first, 120)
     assert web.status(first) in ("FAILURE", "CANCELED")
