@@ -53,8 +53,8 @@ ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, 
 	$(BIN)/dyff-dagster serve-pages --port $(PAGES_PORT) & \
 	DYFF_PAGES_URL=http://127.0.0.1:$(PAGES_PORT) DYFF_WEBSERVER_URL=http://127.0.0.1:$(UI_PORT) $(BIN)/dagster dev -f definitions.py -h 127.0.0.1 -p $(UI_PORT)
 
-test: $(VENV)/.installed ## run the tests
-	$(BIN)/python -m pytest --ignore=tests/kubernetes $(TESTS)
+test: $(VENV)/.installed ## run the tests, two files at once (TESTS="-n 0 -k bundle": some of them, one after the other)
+	$(BIN)/python -m pytest --ignore=tests/kubernetes -n 2 --dist loadfile $(TESTS)
 
 test-kubernetes: $(VENV)/.installed ## run those that need a cluster, on that of KUBECONFIG (TESTS="-k quota": some of them)
 	$(BIN)/python -m pytest tests/kubernetes $(TESTS)

@@ -81,7 +81,7 @@ def test_the_checks_of_a_safety_case_are_seen_with_their_numbers(
 
 def test_a_safety_cases_page_is_whole(visit: Visit, page_url: str) -> None:
     page = visit.page(page_url)
-    expect(page).to_have_title("Safety case for a breast cancer classifier")
+    expect(page).to_have_title("Does it find the cancers?")
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
     expect(page.get_by_text("Both thresholds that were fixed beforehand are met").first).to_be_visible()
     expect(page.get_by_text("wdbc-logreg-eval").first).to_be_visible()

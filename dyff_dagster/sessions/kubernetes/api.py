@@ -7,6 +7,7 @@ classes differ from version to version (36 has plain classes, 37 pydantic models
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -89,14 +90,16 @@ class KubernetesApi:
                 "sessions on Kubernetes need the package kubernetes: install dyff-dagster[kubernetes]"
             ) from error
         configuration = client.Configuration()
+        # The library looks at the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG") or None
         try:
             if context is None and _NAMESPACE_FILE.exists():
                 config.load_incluster_config(client_configuration=configuration)
                 namespace = namespace or _NAMESPACE_FILE.read_text("utf-8").strip()
             else:
-                config.load_kube_config(context=context, client_configuration=configuration)
+                config.load_kube_config(file, context=context, client_configuration=configuration)
                 if namespace is None:
-                    contexts, active = config.list_kube_config_contexts()
+                    contexts, active = config.list_kube_config_contexts(file)
                     chosen = next((c for c in contexts if c["name"] == context), active)
                     namespace = chosen["context"].get("namespace")
         except (config.ConfigException, OSError, TypeError, KeyError) as error:
