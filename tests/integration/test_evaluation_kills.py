@@ -205,12 +205,10 @@ def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(tmp_path: Pat
     with FaultServer().running() as server:
         w = World(tmp_path, [server.url], 20)
         job = Job(w.dataset.parent, (server.url,), 1)
-        with (
-            child(kill_child.hold_lock, job) as (holder, there),
-            child(kill_child.run, job) as (process, here),
-        ):
+        with child(kill_child.hold_lock, job) as (holder, there):
             assert there.recv() == "held"
-            said = outcome(process, here)
+            with child(kill_child.run, job) as (process, here):
+                said = outcome(process, here)
             assert said is not None
             assert said[:2] == ("error", "EntityBusy")
             assert f"process {holder.pid}" in said[2]
