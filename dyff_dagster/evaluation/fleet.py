@@ -124,8 +124,7 @@ class Fleet:
             cwd=self._directory,
             env=clean_environment(
                 {KEY: key.hex(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                # It writes parts, and who may write to a store elsewhere is said in many variables.
-                keep=() if self._parts.store.local else os.environ,
+                keep=self._parts.store.variables(os.environ),  # it writes parts
             ),
             stdout=log,
             stderr=log,

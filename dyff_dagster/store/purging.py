@@ -23,6 +23,7 @@ from dyff_dagster.store.errors import EntityBusy, StoreError
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.store import Store
 from dyff_dagster.store.trees import Entry, entries, refuse_link, remove
+from dyff_dagster.store.versions import FILES
 
 ENTITY, VERSION, UNFINISHED, ANSWERS, DOWNLOAD = "entity", "version", "unfinished", "answers", "download"
 """What can be removed: all of an entity but its history; an old version; what a crash left; answers that no evaluation
@@ -32,7 +33,6 @@ _STAYS = ("lock", "revisions", "history.json", PURGED)
 """What stays of an entity: who waits for the lock has its file open, and a history is no artifact."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
-_LISTING = ".files.json"
 _SCRATCH = "dyff-analysis-"
 _YOUNGEST = timedelta(hours=1)
 """Temporary files are there for a moment, some of them without the lock: none that is younger is touched."""
@@ -161,7 +161,7 @@ def leftovers(store: Store, entity_id: str, before: datetime) -> list[Removal]:
     for path in _inside(working / "versions", store.local):
         if path.name in committed:
             listed |= {path / name for name in _listing(path)}
-        elif (path / _LISTING).exists():
+        elif (path / FILES).exists():
             add(path, "a version that was never committed")
         else:
             add(path, "a version that was never finished")
@@ -227,7 +227,7 @@ def _changed(store: Store, removal: Removal, before: datetime) -> str:
 
 def _listing(version: UPath) -> list[str]:
     try:
-        return list(json.loads((version / _LISTING).read_bytes()))
+        return list(json.loads((version / FILES).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         return []
 

@@ -11,7 +11,7 @@ import contextlib
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,8 @@ class RemoteFilesystem:
                 return bytes(path.fs.cat_file(path.path, start=at, end=min(at + _BLOCK, size)))
 
             block = self._call("read", path, ask)
+            if not block:
+                raise StoreError(f"{path} became shorter while it was read: start this again")
             yield block
             start += len(block)
 
@@ -194,6 +196,31 @@ def remote_options(protocol: str) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         options["max_concurrency"] = _UPLOADED_AT_ONCE
     return options
+
+
+_VARIABLES = {
+    "s3": ("AWS_",),
+    "s3a": ("AWS_",),
+    "gs": ("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_"),
+    "gcs": ("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_"),
+    "abfs": ("AZURE_",),
+    "abfss": ("AZURE_",),
+    "az": ("AZURE_",),
+}
+"""How the names of variables begin that say who writes to a place of that protocol."""
+
+_ALWAYS = ("FSSPEC_", "DYFF_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def variables_of(protocol: str, names: Iterable[str]) -> list[str]:
+    """Those environment variables that a process needs to write to a store elsewhere.
+
+    Args:
+        protocol: Of its root.
+        names: Of all variables; where the protocol is none that is known here, all of them are returned.
+    """
+    begin = _VARIABLES.get(protocol)
+    return [name for name in names if begin is None or name.upper().startswith((*begin, *_ALWAYS))]
 
 
 def _key(path: str) -> str:

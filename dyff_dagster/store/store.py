@@ -20,7 +20,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from dyff_dagster.store.filesystem import local_path, open_filesystem
 from dyff_dagster.store.held import held_parts
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
-from dyff_dagster.store.remote import remote_options
+from dyff_dagster.store.remote import remote_options, variables_of
 from dyff_dagster.store.revisions import Revisions, current_user, wire_form
 from dyff_dagster.store.versions import Versions
 
@@ -101,6 +101,10 @@ class Store:
     def local(self) -> bool:
         """True where the store lies on a disk of this machine."""
         return self._files.local
+
+    def variables(self, names: Iterable[str]) -> list[str]:
+        """Of environment variables those that a process must have to write here; none where it is a disk."""
+        return [] if self.local else variables_of(self.root.protocol, names)
 
     @property
     def machine_root(self) -> Path:

@@ -17,13 +17,13 @@ from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.filesystem import local_path
 from dyff_dagster.store.store import Store
 from dyff_dagster.store.trees import entries
+from dyff_dagster.store.versions import CLAIM, FILES
 
 MISSING, SURPLUS, DIFFERS, LINK, DAMAGED = "missing", "surplus", "differs", "link", "damaged"
 """What can be wrong: a file is not there; is there and was not committed; has other bytes; is a symbolic link; cannot
 be read, or is a record that cannot be."""
 
-_LISTING = ".files.json"
-_OWN = (_LISTING, ".claim")
+_OWN = (FILES, CLAIM)
 """What the store itself keeps in a version."""
 
 _WORKERS = 4
@@ -146,8 +146,8 @@ def _verify_version(
         if file not in commit.files and file not in _OWN
     ]
     if _listing(commit.path) != dict(commit.files):
-        what = MISSING if _LISTING not in there else DIFFERS
-        findings.append(Finding(commit.entity_id, name, _LISTING, what))
+        what = MISSING if FILES not in there else DIFFERS
+        findings.append(Finding(commit.entity_id, name, FILES, what))
     readable = [file for file in commit.files if file in there and not there[file].link]
     for file in commit.files:
         if file not in there:
@@ -169,7 +169,7 @@ def _verify_version(
 
 def _listing(version: UPath) -> dict[str, FileDigest] | None:
     try:
-        known = json.loads((version / _LISTING).read_bytes())
+        known = json.loads((version / FILES).read_bytes())
         return {name: FileDigest(**digest) for name, digest in known.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None

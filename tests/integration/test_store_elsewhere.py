@@ -31,6 +31,7 @@ from dyff_dagster.store import (
     StoreUnreachable,
 )  # fmt: skip
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
+from dyff_dagster.store.remote import RemoteFilesystem, variables_of
 from tests import object_store, servers
 from tests.integration import small_audit, small_catalog, small_safety_case
 from tests.integration.evaluation_support import QUICK, World
@@ -371,3 +372,27 @@ def test_a_kill_in_mid_download_costs_one_piece_of_a_file(bucket: ObjectStore, t
     assert {p.name: p.read_bytes() for p in fetched.iterdir()} == {
         p.name: p.read_bytes() for p in source.iterdir()
     }
+
+
+def test_an_object_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = UPath(f"memory://{tmp_path.name}/object")
+    path.fs.pipe_file(path.path, b"a" * (17 << 20))
+    blocks = RemoteFilesystem(path.parent).blocks(path)
+    assert next(blocks)
+    path.fs.pipe_file(path.path, b"a")
+    with pytest.raises(StoreError, match="became shorter while it was read: start this again"):
+        next(blocks)
+
+
+def test_client_processes_get_what_says_who_writes_and_no_other_secret() -> None:
+    names = [
+        "AWS_SECRET_ACCESS_KEY",
+        "FSSPEC_S3_KEY",
+        "DYFF_CACHE",
+        "https_proxy",
+        "HF_TOKEN",
+        "DYFF_INSTANCE_KEY",
+    ]
+    assert variables_of("s3", names) == names[:4]
+    assert variables_of("gs", names) == names[1:4]
+    assert variables_of("sftp", names) == names

@@ -114,6 +114,7 @@ def test_a_session_that_is_terminated_ends_and_what_uses_it_keeps_its_answers(sm
             failed = asking.failed()
         assert "TerminateCommand" in failed.said, failed.said
         assert "start it again" in failed.said
+        until(lambda: small.api.find("jobs") == [])
         assert "no session runs" in servers.run(terminate, site.run.catalog, site.environment()).stdout
         with child(evaluation) as asking:
             assert "no session of it runs" in asking.failed().said

@@ -311,7 +311,7 @@ class Cluster:
     def terminate(self, entity_id: str) -> bool:
         """End the session of an entity, with all that belongs to it; whether there was one that ran.
 
-        One that is ending already is waited for, and is no longer one that runs.
+        One that is ending already is waited for, and counts: whoever began it may not have lived to say so.
 
         Raises:
             KubernetesError: It does not go.
@@ -321,7 +321,7 @@ class Cluster:
         if job is None or (job["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
             return False
         end(self.api, name, job["metadata"]["uid"], wait=self.settings.grace + 30.0)
-        return failed_job(job) is None and not job["metadata"].get("deletionTimestamp")
+        return failed_job(job) is None
 
     def sessions(self) -> list[ClusterSession]:
         """All sessions of this storage root, those that have just ended included."""
