@@ -56,11 +56,13 @@ ui: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## open Dagster's UI on it, 
 test: $(VENV)/.installed ## run the tests, two files at once (TESTS="-n 0 -k bundle": some of them, one after the other)
 	$(BIN)/python -m pytest --ignore=tests/kubernetes -n 2 --dist loadfile $(TESTS)
 
+# They mostly wait, so that several run at once; those that disturb others come last. Status 5: none was chosen.
 test-kubernetes: $(VENV)/.installed ## run those that need a cluster, on that of KUBECONFIG (TESTS="-k quota": some of them)
-	$(BIN)/python -m pytest tests/kubernetes $(TESTS)
+	$(BIN)/python -m pytest tests/kubernetes -m "not alone" -n 4 --dist loadgroup $(TESTS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest tests/kubernetes -m alone -n 0 $(TESTS) || [ $$? = 5 ]
 
 test-long: $(VENV)/.installed ## the same, with what takes an hour
-	DYFF_TEST_LONG=1 $(BIN)/python -m pytest --timeout=7200 tests/kubernetes $(TESTS)
+	DYFF_TEST_LONG=1 $(MAKE) test-kubernetes TESTS="--timeout=7200 $(TESTS)"
 
 bench: $(VENV)/.installed ## measure what docs/benchmarks.md claims (BENCH=--write puts the figures there)
 	@failed=0; for file in benchmarks/*.py; do name=$$(basename $$file .py); \

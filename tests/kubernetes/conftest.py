@@ -31,6 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kubernetes)
+            # With -n N --dist loadgroup: tests of a file share what it sets up, and one at a time has the GPUs.
+            gpus = item.get_closest_marker("all_gpus") is not None
+            item.add_marker(pytest.mark.xdist_group("all_gpus" if gpus else item.path.stem))
 
 
 def _not_here(reason: str) -> NoReturn:

@@ -22,6 +22,7 @@ def restart() -> None:
     subprocess.run([_SCRIPT, "restart", "kube-apiserver"], check=True, capture_output=True, timeout=120)
 
 
+@pytest.mark.alone
 def test_evaluations_complete_whose_api_server_is_killed_meanwhile(small: Small) -> None:
     """One that answers, one whose service is not ready yet, and one that has just begun: one restart for all."""
     if not _SCRIPT.exists():

@@ -15,6 +15,8 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from tests.kubernetes.cluster_support import RawApi, Small
 from tests.kubernetes.test_signals import PATIENT
 
+pytestmark = pytest.mark.all_gpus
+
 
 @pytest.fixture
 def four_gpus(raw_api: RawApi, namespace: str) -> None:
