@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from filelock import FileLock
 
 from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from tests import servers
@@ -27,14 +28,10 @@ _IMAGE = "localhost/python:3.11"
 _SECONDS_TO_VANISH = 120.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kubernetes)
-            # With -n N --dist loadgroup: tests of a file share what it sets up, and one at a time has the GPUs.
-            gpus = item.get_closest_marker("all_gpus") is not None
-            item.add_marker(pytest.mark.xdist_group("all_gpus" if gpus else item.path.stem))
 
 
 def _not_here(reason: str) -> NoReturn:
@@ -122,6 +119,13 @@ def python_image(raw_api: RawApi) -> str:
 def small(namespace: str, python_image: str, tmp_path: Path, api: KubernetesApi) -> Small:
     """Sessions of a small service in the test's namespace."""
     return Small(namespace, python_image, tmp_path, api)
+
+
+@pytest.fixture
+def all_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every GPU of the cluster, while other files' tests run beside this one."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "all-gpus.lock"):
+        yield
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def shown(home: Path) -> dict[str, Any]:
         }
 
 
-@pytest.mark.all_gpus
+@pytest.mark.usefixtures("all_gpus")
 def test_the_examples_service_answers_on_gpus_as_it_does_on_a_laptop(
     audited: Audited, materialized_example: MaterializedExample, small: Small
 ) -> None:

@@ -15,7 +15,7 @@ from dyff_dagster.sessions.kubernetes.api import KubernetesApi
 from tests.kubernetes.cluster_support import RawApi, Small
 from tests.kubernetes.test_signals import PATIENT
 
-pytestmark = pytest.mark.all_gpus
+pytestmark = pytest.mark.usefixtures("all_gpus")
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_session_is_ended_also_by_those_who_see_nothing_of_it(
         assert job["metadata"]["deletionTimestamp"]
 
 
-@pytest.mark.all_gpus
+@pytest.mark.usefixtures("all_gpus")
 def test_pods_that_are_replaced_are_counted_until_they_end(small: Small) -> None:
     """GPU seconds are what people pay for: a pod that was deleted costs nothing from then on."""
     with overseen(small.api) as overseer:
