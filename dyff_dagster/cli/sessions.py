@@ -74,7 +74,7 @@ def terminate(entity_id: str, storage: str) -> None:
     click.echo(f"{entity_id}: ended" if ended else f"{entity_id}: no session runs")
     with open_instance() as instance:
         if instance is not None:
-            note_termination(instance, store, entity_id, ended)
+            note_termination(instance, store, resource, entity_id, ended)
         elif ended:
             click.echo("DAGSTER_HOME names no directory, so Dagster's records do not say so", err=True)
 

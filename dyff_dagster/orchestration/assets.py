@@ -23,7 +23,14 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.orchestration.translator import DyffTranslator, DyffTranslatorData
 from dyff_dagster.processes import GuardError
 from dyff_dagster.schema.errors import DyffError
-from dyff_dagster.schema.platform import DyffEntity, Evaluation, InferenceService, InferenceSession
+from dyff_dagster.schema.platform import (
+    DataSource,
+    DataSources,
+    DyffEntity,
+    Evaluation,
+    InferenceService,
+    InferenceSession,
+)
 from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
@@ -39,6 +46,7 @@ class ComputeConfig(dg.Config):
 
 _CONFIG_SCHEMA = dict(ComputeConfig.to_fields_dict())
 """Made once: of an annotation Dagster would make it anew for every op."""
+_FETCH_FAILED = "FetchFailed"
 _SIGNATURE = inspect.Signature([inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
 
 
@@ -160,7 +168,7 @@ def _run(
         message = _sentence(entity, error)
         metadata = {
             "dyff/status": failure_status(entity.kind),
-            "dyff/reason": getattr(error, "reason", None) or _reason(entity),
+            "dyff/reason": _reason(entity, getattr(error, "reason", None)),
         }
         if not isinstance(error, EntityBusy):  # another run computes it, and will say how the checks stand
             yield from checks.failures(message, getattr(error, "completeness", None))
@@ -222,11 +230,24 @@ def _sentence(entity: DyffEntity, error: DyffError | OSError | GuardError) -> st
     )
 
 
-def _reason(entity: DyffEntity) -> str:
-    """The platform's word for a failure of that kind where the error has none of its own."""
-    return {"Evaluation": "Incomplete", "Dataset": "IngestFailed", "InferenceService": "BuildFailed"}.get(
-        entity.kind, "FetchFailed" if entity.kind in ("Model", "Module", "DataSource") else "Failed"
-    )
+def _reason(entity: DyffEntity, said: str | None = None) -> str:
+    """The platform's word for a failure of that kind of entity.
+
+    Args:
+        entity: What failed.
+        said: The error's own word, where it has one. Bytes that could not be brought have another for each kind.
+    """
+    if said is not None and said != _FETCH_FAILED:
+        return said
+    if isinstance(entity, DataSource):
+        return "UploadFailed" if entity.sourceKind == DataSources.upload else _FETCH_FAILED
+    return {
+        "Evaluation": "Incomplete",
+        "Dataset": "IngestFailed",
+        "InferenceService": "BuildFailed",
+        "Model": _FETCH_FAILED,
+        "Module": _FETCH_FAILED,
+    }.get(entity.kind, "Failed")
 
 
 def _summary(commit: Commit) -> str:

@@ -106,7 +106,7 @@ def build_session_ops(catalog: Catalog, keys: ResourceKeys | None = None) -> dic
         store, sessions = _world(context, keys)
         entity = _session(catalog, config.session)
         ended = _or_failure(lambda: sessions.terminate(store, entity.id))
-        note_termination(context.instance, store, entity.id, ended)
+        note_termination(context.instance, store, sessions, entity.id, ended)
         context.log.info(f"{entity.id}: {'ended' if ended else 'no session runs'}")
 
     @dg.op(

@@ -150,7 +150,8 @@ def _artifacts(entity: DyffEntity, artifacts: Sequence[Artifact], files: Path) -
         if not path.is_file():
             raise SourceError(
                 f"{entity.id}: its artifact {artifact.path} is not in {files}: "
-                "correct the path, or point the annotation dyff-dagster/files at the directory that holds it"
+                "correct the path, or point the annotation dyff-dagster/files at the directory that holds it",
+                "DataSourceMissing" if isinstance(entity, Dataset) else "FetchFailed",
             )
         declared = artifact.digest.md5
         if declared and declared != digest_file(path).md5:

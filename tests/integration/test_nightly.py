@@ -201,7 +201,7 @@ class Nights:
 # The platform's words, from its own tables.
 GOOD = {"DataSource": "Ready", "Dataset": "Ready", "Module": "Ready", "Evaluation": "Complete"}
 BAD = {"DataSource": "Error", "Dataset": "Error", "Module": "Error", "Evaluation": "Failed"}
-WHY = {"DataSource": "FetchFailed", "Module": "FetchFailed", "Evaluation": "Incomplete"}
+WHY = {"DataSource": "UploadFailed", "Module": "FetchFailed", "Evaluation": "Incomplete"}
 
 
 def by_hand(site: Lab, broken: set[str]) -> dict[str, tuple[str, str | None]]:

@@ -33,6 +33,14 @@ inferenceService: doubler
 expires: {expires}
 """
 
+UPLOAD = """kind: DataSource
+id: table
+account: acme
+name: Table
+sourceKind: upload
+source: raw/table.csv
+"""
+
 RUN = """
 import sys
 import dagster as dg
@@ -159,16 +167,31 @@ def test_without_an_instance_a_session_is_ended_and_it_says_what_is_not_recorded
 # What runs end with
 
 
-def test_a_fetch_that_fails_says_so(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("entity_id", "file", "reason"),
+    [
+        ("functions", "code/small_functions.py", "FetchFailed"),
+        ("rows", "data/data.parquet", "DataSourceMissing"),
+        ("table", "raw/table.csv", "UploadFailed"),
+    ],
+)
+def test_files_that_go_after_the_manifests_were_checked_are_missed(
+    desk: Desk, entity_id: str, file: str, reason: str
+) -> None:
+    (desk.directory / "source.yaml").write_text(UPLOAD)
+    (desk.directory / "raw").mkdir()
+    (desk.directory / "raw" / "table.csv").write_text("x\n1\n")
     catalog = desk.catalog
     defs = build_definitions(catalog, storage=DyffStorage(root=str(desk.root)))
-    (desk.directory / "code" / "small_functions.py").unlink()  # after the manifests were checked
+    (desk.directory / file).unlink()
     defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=desk.instance, raise_on_error=False
     )
     found = standings(catalog, desk.instance)
-    assert (found["functions"].status, found["functions"].reason) == ("Error", "FetchFailed")
-    assert (found["judged"].status, found["judged"].reason) == ("Failed", "FailedDependency")
+    assert (found[entity_id].status, found[entity_id].reason) == ("Error", reason)
+    assert (found["judged"].status, found["judged"].reason) == (
+        ("Complete", None) if entity_id == "table" else ("Failed", "FailedDependency")
+    )
 
 
 def test_rows_that_are_not_what_the_schema_says_are_not_ingested(desk: Desk) -> None:

@@ -28,6 +28,7 @@ _IMAGE = "localhost/python:3.11"
 _SECONDS_TO_VANISH = 120.0
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:

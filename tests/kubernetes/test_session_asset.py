@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -126,6 +127,28 @@ def test_a_session_that_is_terminated_ends_and_what_uses_it_keeps_its_answers(sm
         overseer.nothing_lives()
     site.check_answers("first")
     assert shown["dyff/takenUp"] > 0
+
+
+def test_a_termination_that_was_cut_short_is_noted_when_it_is_said_again(small: Small) -> None:
+    """Whoever ended the session died before Dagster was told, and the cluster has forgotten it since."""
+    site = site_with_session(small, 280)
+    status = servers.command("dyff-dagster", "status", "standing", "--json")
+    terminate = servers.command("dyff-dagster", "terminate", "standing")
+
+    def told() -> tuple[str, str | None]:
+        (entity,) = json.loads(servers.run(status, site.run.catalog, site.environment()).stdout)
+        return entity["status"], entity["reason"]
+
+    with overseen(small.api) as overseer:
+        with child(site.run) as starting:
+            starting.succeeded()
+        (job,) = overseer.sessions_of("standing")
+        small.api.delete("jobs", job["metadata"]["name"], uid=job["metadata"]["uid"])
+        overseer.nothing_lives()
+        until(lambda: small.api.find("jobs") == [])
+        assert told() == ("Admitted", None)
+        assert "no session runs" in servers.run(terminate, site.run.catalog, site.environment()).stdout
+        assert told() == ("Terminated", "TerminateCommand")
 
 
 def test_a_shared_session_without_a_replica_is_not_waited_for_until_it_expires(

@@ -98,6 +98,17 @@ def test_the_charts_values_say_what_the_plain_manifests_say() -> None:
     assert (
         code["podSecurityContext"] == launcher["runK8sConfig"]["podSpecConfig"]["securityContext"] == of_pod
     )
+    pools, runs = (VALUES["concurrency"][part] for part in ("pools", "runs"))
+    assert INSTANCE["concurrency"] == {
+        "pools": {"granularity": pools["granularity"], "default_limit": pools["defaultLimit"]},
+        "runs": {"max_concurrent_runs": runs["maxConcurrentRuns"]},
+    }
+    monitoring, of_instance = VALUES["dagsterDaemon"]["runMonitoring"], INSTANCE["run_monitoring"]
+    assert monitoring == {
+        "enabled": of_instance["enabled"],
+        "startTimeoutSeconds": of_instance["start_timeout_seconds"],
+        "freeSlotsAfterRunEndSeconds": of_instance["free_slots_after_run_end_seconds"],
+    }
     assert code["securityContext"] == launcher["securityContext"] == LAUNCHER["security_context"]
     assert pod["securityContext"] == of_pod
     assert container["securityContext"] == LAUNCHER["security_context"]
