@@ -58,8 +58,9 @@ test: $(VENV)/.installed ## run the tests, two files at once (TESTS="-n 0 -k bun
 
 # They mostly wait, so that several run at once; those that disturb others come last. Status 5: none was chosen.
 test-kubernetes: $(VENV)/.installed ## run those that need a cluster, on that of KUBECONFIG (TESTS="-k quota": some of them)
-	$(BIN)/python -m pytest tests/kubernetes -m "not alone" -n 4 --dist loadfile $(TESTS) || [ $$? = 5 ]
-	$(BIN)/python -m pytest tests/kubernetes -m alone -n 0 $(TESTS) || [ $$? = 5 ]
+	@failed=0; \
+	$(BIN)/python -m pytest tests/kubernetes -m "not alone" -n 4 --dist loadfile $(TESTS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest tests/kubernetes -m alone -n 0 $(TESTS) || [ $$? = 5 ] || failed=1; exit $$failed
 
 test-long: $(VENV)/.installed ## the same, with what takes an hour
 	DYFF_TEST_LONG=1 $(MAKE) test-kubernetes TESTS="--timeout=7200 $(TESTS)"

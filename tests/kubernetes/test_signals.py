@@ -106,12 +106,12 @@ CASES: dict[str, Failing] = {
         settings={"timeouts": {"pull": 6}},
     ),
     "there is no such registry": Failing(
-        r"its image cannot be pulled \((ErrImagePull|ImagePullBackOff): .*\), after 19 s: wait longer",
-        settings={"images": {"project": "registry.invalid/denied:1"}, "timeouts": {"pull": 19}},
+        r"its image cannot be pulled \((ErrImagePull|ImagePullBackOff): .*\), after 45 s: wait longer",
+        settings={"images": {"project": "registry.invalid/denied:1"}, "timeouts": {"pull": 45}},
     ),
     "its Secret is gone": Failing(
-        r"its pod cannot be prepared \(FailedMount: .*secret \"dyff-session-\S+\" not found\), after 8 s: wait longer",
-        settings={"timeouts": {"pull": 8}, "nodeSelector": {"NAMESPACE": "here"}},
+        r"its pod cannot be prepared \(FailedMount: .*secret \"dyff-session-\S+\" not found\), after 30 s: wait longer",
+        settings={"timeouts": {"pull": 30}, "nodeSelector": {"NAMESPACE": "here"}},
         meanwhile=lose_its_secret,
     ),
     "it expires while it starts": Failing(
