@@ -89,6 +89,8 @@ def unpack(
                 owner, name, path.stat().st_size, target, found, max_bytes or MAX_BYTES, taken, progress
             )
             unpacker.unpack(path, ARCHIVES[archive.format.lower()])
+            if not unpacker.files:
+                raise IngestError(f"{owner}: the archive {name} holds no files: use another one")
             found.update(unpacker.files)
             taken = unpacker.taken
     return found

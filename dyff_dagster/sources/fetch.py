@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dyff_dagster.catalog.ingest import Ingest, IngestFault, parse_ingest
+from dyff_dagster.catalog.origins import not_read
 from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.platform import (
     Artifact,
@@ -135,6 +136,8 @@ def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
     if isinstance(entity, Module):
         return _artifacts(entity, entity.artifacts, files)
     if isinstance(entity, DataSource):
+        if (fault := not_read(entity.source)) is not None:
+            raise SourceError(f"{entity.id}: its source {fault}")
         return _tree(entity, files, entity.source or ".")
     if isinstance(entity, Model):
         if entity.source.kind == ModelSourceKinds.Mock:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyff_dagster.catalog.ingest import ARCHIVES, kind_of
-from dyff_dagster.catalog.origins import is_url
+from dyff_dagster.catalog.origins import is_url, not_read
 from dyff_dagster.schema.canonical import sha256_text
 from dyff_dagster.schema.platform import ArchiveFormat, DataSource, DataSources
 from dyff_dagster.sources import data_sources
@@ -62,6 +62,8 @@ def gathered(source: str | Path, scratch: Path, progress: Progress) -> Generator
         kind, rest = DataSources.upload, text
     elif prefix in _KINDS and not Path(text).exists():
         kind = _KINDS[prefix]
+    elif (fault := not_read(text)) is not None:
+        raise SourceError(f"{text} {fault}", "FetchFailed")
     else:
         path = Path(source)
         files = {path.name: path}
