@@ -16,8 +16,8 @@ from dyff_dagster.sources import data_sources
 from dyff_dagster.sources.archives import unpack
 from dyff_dagster.sources.errors import SourceError
 from dyff_dagster.sources.hub_cache import users_cache
+from dyff_dagster.sources.local_files import files_below
 from dyff_dagster.store import Inputs, Progress, Store, local_path
-from dyff_dagster.store.digests import list_files
 
 _KINDS = {"hf": DataSources.huggingface, "zenodo": DataSources.zenodo, "doi": DataSources.zenodo}
 
@@ -68,7 +68,7 @@ def gathered(source: str | Path, scratch: Path, progress: Progress) -> Generator
         path = Path(source)
         files = {path.name: path}
         if path.is_dir():
-            files = {name: path / name for name in list_files(path) if not _hidden(name)}
+            files = {name: path / name for name in files_below(path)}
         found = _of_one_kind(path, _unpacked(files, scratch, progress))
         yield Gathered(path, found, root=scratch if found[0].is_relative_to(scratch) else None)
         return
@@ -128,7 +128,3 @@ def _of_one_kind(label: Path, files: dict[str, Path]) -> list[Path]:
             "IngestFailed",
         )
     return [files[name] for name in tables]
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))

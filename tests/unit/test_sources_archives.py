@@ -235,6 +235,31 @@ def test_an_archive_without_a_file_is_said(tmp_path: Path, form: str) -> None:
         )  # fmt: skip
 
 
+def test_hidden_files_of_an_archive_are_left_out_as_those_of_a_directory_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("d/a.csv", "__MACOSX/d/._a.csv", ".DS_Store"):
+            archive.writestr(name, "x")
+    (tmp_path / "out").mkdir()
+    found = unpack(
+        "d", {path.name: path}, [ArchiveFormat(name="*.zip", format="zip")], tmp_path / "out",
+        max_bytes=None, progress=no_progress,
+    )  # fmt: skip
+    assert list(found) == ["d/a.csv"]
+
+
+def test_a_name_in_an_archive_that_is_no_text_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        archive.addfile(tarfile.TarInfo("\udcff.csv"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IngestError, match=r"the archive a\.tar holds a file whose name is not UTF-8"):
+        unpack(
+            "d", {path.name: path}, [ArchiveFormat(name="*.tar", format="tar")], tmp_path / "out",
+            max_bytes=None, progress=no_progress,
+        )  # fmt: skip
+
+
 def test_a_file_is_never_written_twice(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="holds 'a', which is there already"):
         taken_out(tmp_path, "a.tar", tar({"a": b"1"})[:1024] + tar({"a": b"2"}), "tar")
