@@ -45,7 +45,9 @@ class GitRepository:
         )
         found.git("init", "--quiet", "--initial-branch", "main")
         found.git("lfs", "install", "--local")
-        found.git("lfs", "track", "*.safetensors", "*.bin")
+        # One by one: together git-lfs notes them in no certain order, and the commit would have no certain hash.
+        found.git("lfs", "track", "*.safetensors")
+        found.git("lfs", "track", "*.bin")
         found.git("remote", "add", "origin", f"file://{found.bare}")
         return found
 

@@ -55,6 +55,8 @@ class Web(Hub):
     records: dict[int, ZenodoRecord] = field(default_factory=dict)
     etags: bool = True
     heads: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    """Paths that are answered with where else it is."""
 
     def record(self, number: int, files: dict[str, bytes], *, concept: int = 1, **more: Any) -> None:
         self.records[number] = ZenodoRecord(number, files, concept, **more)
@@ -74,6 +76,8 @@ def serve_web() -> Iterator[Web]:
             parts = path.strip("/").split("/")
             if self.command == "HEAD" and not web.heads:
                 self.send(405, b"", {})
+            elif path in web.redirects:
+                self.send(302, b"", {"Location": web.redirects[path]})
             elif parts[:2] == ["api", "records"]:
                 self._zenodo(parts[2:], urllib.parse.parse_qs(url.query))
             elif path.startswith("/moved/"):

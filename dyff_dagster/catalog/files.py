@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from dyff_dagster.catalog.entries import Entry, Findings
-from dyff_dagster.catalog.origins import OriginFault, is_url, parse_hub, parse_url, parse_zenodo
+from dyff_dagster.catalog.origins import OriginFault, is_url, not_read, parse_hub, parse_url, parse_zenodo
 from dyff_dagster.catalog.problems import suggestion
 from dyff_dagster.catalog.reachable import is_directory, is_file, shown
 from dyff_dagster.catalog.shipped import is_shipped, unknown_module
@@ -108,7 +108,9 @@ def check_files(entry: Entry, findings: Findings) -> None:
         if message is not None:
             findings.error(entry, ("source",), message)
     elif isinstance(entity, DataSource):
-        message = _wrong_file(entry.files(), entity.source or ".", must_exist=True, directory=True)
+        message = not_read(entity.source) or _wrong_file(
+            entry.files(), entity.source or ".", must_exist=True, directory=True
+        )
         if message is not None:
             findings.error(entry, ("source",), message)
     elif isinstance(entity, Model) and entity.artifact.huggingFaceCache is not None:

@@ -14,6 +14,7 @@ __all__ = [
     "WebOrigin",
     "ZenodoOrigin",
     "is_url",
+    "not_read",
     "parse_hub",
     "parse_url",
     "parse_zenodo",
@@ -25,7 +26,9 @@ _HUB = re.compile(
     r"(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/\s]+))?"
     r"(?:/(?P<pattern>.+))?"
 )
-_HOST = re.compile(r"(?:https?://[^/]+/|doi:)", re.IGNORECASE)
+_HOST = re.compile(r"(?:https?://(?P<host>[^/?#]+)/|doi:)", re.IGNORECASE)
+_DOI_HOSTS = ("doi.org", "dx.doi.org", "www.doi.org")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _OWN_DOI = re.compile(r"10\.5281/zenodo\.(\d+)", re.IGNORECASE)
 _DOI = re.compile(r"10\.\d{4,9}/[^\s\"]+")
 _RECORD = re.compile(r"(?:records?/)?(\d+)")
@@ -48,10 +51,14 @@ class HubOrigin:
 
 @dataclass(frozen=True)
 class ZenodoOrigin:
-    """Files of a record of Zenodo: its number or a DOI that is not Zenodo's own, and a pattern of names."""
+    """Files of a record of Zenodo: its number or a DOI that is not Zenodo's own, and a pattern of names.
+
+    ``host`` is who the source says has it, where it is a URL of a record.
+    """
 
     record: str
     pattern: str | None
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,18 @@ class WebOrigin:
 def is_url(source: str | None) -> bool:
     """Whether a source is a URL, not a path."""
     return source is not None and re.match(r"https?://", source, re.IGNORECASE) is not None
+
+
+def not_read(source: str | None) -> str | None:
+    """What is wrong with a source that is a URL of a kind that nothing here reads, as the rest of a sentence."""
+    if source is None or is_url(source) or (match := _SCHEME.match(source)) is None:
+        return None
+    if match[1].lower() == "file":
+        return "is a URL of the kind file: write the path itself"
+    return (
+        f"is a URL of the kind {match[1].lower()}, which is not read here: write https://HOST/PATH, or copy it and "
+        "write its path"
+    )
 
 
 def parse_hub(source: str) -> HubOrigin:
@@ -94,11 +113,18 @@ def parse_zenodo(source: str) -> ZenodoOrigin:
     Raises:
         OriginFault: It is none of these.
     """
-    text, mark, pattern = source.strip().partition("/files/")
+    text = source.strip()
+    at = _HOST.match(text)
+    host = at["host"].lower() if at is not None and at["host"] else None
+    if host is not None:
+        text = text.partition("?")[0]  # as in the links of a record's page, which end in ?download=1
+    text, mark, pattern = text.partition("/files/")
     text = _HOST.sub("", text, count=1).rstrip("/")
     wanted = urllib.parse.unquote(pattern) if mark else None
-    if match := _OWN_DOI.fullmatch(text) or _RECORD.fullmatch(text):
+    if match := _OWN_DOI.fullmatch(text):
         return ZenodoOrigin(match[1], wanted)
+    if host not in _DOI_HOSTS and (match := _RECORD.fullmatch(text)):
+        return ZenodoOrigin(match[1], wanted, host)
     if _DOI.fullmatch(text):
         return ZenodoOrigin(text, wanted)
     raise OriginFault(
@@ -114,7 +140,14 @@ def parse_url(source: str) -> WebOrigin:
         OriginFault: The checksum is none, or the URL holds a password.
     """
     url, _, fragment = source.strip().partition("#")
-    if "@" in urllib.parse.urlsplit(url).netloc:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise OriginFault("is no whole URL: write https://HOST/PATH")
+    if "@" in parts.netloc:
         raise OriginFault(
             "holds a user or a password, which belong in no manifest: download it, and name its path"
         )

@@ -22,6 +22,7 @@ import pyarrow as pa
 from dyff_dagster.catalog.ingest import ARCHIVES
 from dyff_dagster.schema.platform import ArchiveFormat
 from dyff_dagster.sources.errors import IngestError
+from dyff_dagster.sources.local_files import hidden
 from dyff_dagster.sources.patterns import Pattern
 from dyff_dagster.store import Progress
 from dyff_dagster.store.paths import PathOutside, resolve_inside
@@ -81,7 +82,8 @@ def unpack(
         names = [name for name in found if pattern.captures(name) is not None]
         if not names:
             raise IngestError(
-                f"{owner}: its data source has no file {archive.name}, as archives says: correct it"
+                f"{owner}: its data source has no file {archive.name}, as archives says: correct it; there are "
+                f"{', '.join(sorted(found)[:5])}"
             )
         for name in sorted(names):
             path = found.pop(name)
@@ -89,7 +91,11 @@ def unpack(
                 owner, name, path.stat().st_size, target, found, max_bytes or MAX_BYTES, taken, progress
             )
             unpacker.unpack(path, ARCHIVES[archive.format.lower()])
-            found.update(unpacker.files)
+            # As of a directory: a zip made on a Mac has a hidden double of every file.
+            shown = {inner: where for inner, where in unpacker.files.items() if not hidden(inner)}
+            if not shown:
+                raise IngestError(f"{owner}: the archive {name} holds no files: use another one")
+            found.update(shown)
             taken = unpacker.taken
     return found
 
@@ -180,6 +186,10 @@ class _Unpacker:
 
     def _place(self, name: str, *, directory: bool = False) -> Path:
         """Where a member goes; the name is one of the archive's making."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise self._refused("holds a file whose name is not UTF-8") from None
         plain = name.removeprefix("./") or "."
         if plain == "." and directory:
             return self._target

@@ -156,7 +156,7 @@ def _from_zenodo(
             Path(file.name).name,
             downloads_of(store),
             progress,
-            headers=zenodo.headers(),
+            headers=zenodo.headers_for(file.url),
             size=file.size,
             checksum=file.checksum,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dyff_dagster.catalog.ingest import Ingest, IngestFault, parse_ingest
+from dyff_dagster.catalog.origins import not_read
 from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.platform import (
     Artifact,
@@ -20,6 +21,7 @@ from dyff_dagster.schema.platform import (
 from dyff_dagster.sources import data_sources, models
 from dyff_dagster.sources.dataset import ingest_files, store_dataset
 from dyff_dagster.sources.errors import IngestError, SourceError
+from dyff_dagster.sources.local_files import files_below, hidden
 from dyff_dagster.store import Commit, Draft, Facts, FileDigest, Inputs, Progress, Store, no_progress
 from dyff_dagster.store.digests import digest_file, list_files, tree_digest
 from dyff_dagster.store.paths import PathOutside, resolve_inside
@@ -135,6 +137,8 @@ def _local_files(entity: DyffEntity, files: Path) -> dict[str, Path]:
     if isinstance(entity, Module):
         return _artifacts(entity, entity.artifacts, files)
     if isinstance(entity, DataSource):
+        if (fault := not_read(entity.source)) is not None:
+            raise SourceError(f"{entity.id}: its source {fault}")
         return _tree(entity, files, entity.source or ".")
     if isinstance(entity, Model):
         if entity.source.kind == ModelSourceKinds.Mock:
@@ -170,7 +174,10 @@ def _tree(entity: DyffEntity, files: Path, path: str) -> dict[str, Path]:
         return {root.name: root}
     if not root.is_dir():
         raise SourceError(f"{entity.id}: there is no {path} in {files}: correct the path in its manifest")
-    names = [name for name in list_files(root) if not any(part.startswith(".") for part in name.split("/"))]
+    try:
+        names = files_below(root)
+    except SourceError as error:
+        raise SourceError(f"{entity.id}: {error}", error.reason) from None
     if not names:
         raise SourceError(
             f"{entity.id}: the directory {root} is empty: put the files there, or name another one"
@@ -202,5 +209,4 @@ def _ingest(entity: Dataset) -> Ingest:
 
 def _raw_files(source: Path) -> dict[str, Path]:
     """The files of a DataSource's version by name, hidden ones left out."""
-    names = [name for name in list_files(source) if not any(part.startswith(".") for part in name.split("/"))]
-    return {name: source / name for name in names}
+    return {name: source / name for name in list_files(source) if not hidden(name)}

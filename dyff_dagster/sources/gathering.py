@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyff_dagster.catalog.ingest import ARCHIVES, kind_of
-from dyff_dagster.catalog.origins import is_url
+from dyff_dagster.catalog.origins import is_url, not_read
 from dyff_dagster.schema.canonical import sha256_text
 from dyff_dagster.schema.platform import ArchiveFormat, DataSource, DataSources
 from dyff_dagster.sources import data_sources
 from dyff_dagster.sources.archives import unpack
 from dyff_dagster.sources.errors import SourceError
 from dyff_dagster.sources.hub_cache import users_cache
+from dyff_dagster.sources.local_files import files_below
 from dyff_dagster.store import Inputs, Progress, Store, local_path
-from dyff_dagster.store.digests import list_files
 
 _KINDS = {"hf": DataSources.huggingface, "zenodo": DataSources.zenodo, "doi": DataSources.zenodo}
 
@@ -62,11 +62,13 @@ def gathered(source: str | Path, scratch: Path, progress: Progress) -> Generator
         kind, rest = DataSources.upload, text
     elif prefix in _KINDS and not Path(text).exists():
         kind = _KINDS[prefix]
+    elif (fault := not_read(text)) is not None:
+        raise SourceError(f"{text} {fault}", "FetchFailed")
     else:
         path = Path(source)
         files = {path.name: path}
         if path.is_dir():
-            files = {name: path / name for name in list_files(path) if not _hidden(name)}
+            files = {name: path / name for name in files_below(path)}
         found = _of_one_kind(path, _unpacked(files, scratch, progress))
         yield Gathered(path, found, root=scratch if found[0].is_relative_to(scratch) else None)
         return
@@ -126,7 +128,3 @@ def _of_one_kind(label: Path, files: dict[str, Path]) -> list[Path]:
             "IngestFailed",
         )
     return [files[name] for name in tables]
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))

@@ -98,6 +98,10 @@ def commit_of(repository: Repository, revision: str) -> str:
     """
     if is_commit(revision):
         return revision
+    if not revision.strip():
+        raise SourceError(
+            f"{repository.owner}: it names no revision of {repository}: name a commit, a tag or a branch such as main"
+        )
     with explained(repository, revision):
         found = patiently(
             lambda: api().repo_info(repository.name, revision=revision, repo_type=repository.kind)

@@ -125,6 +125,8 @@ def _import(
     else:
         reader = open_rows(source, ImportRefused, found.files)
     fields = [field.name for field in reader.schema if field.name != INDEX]
+    if not fields and not reader.schema.names[1:] and next(reader.batches(), None) is None:
+        raise ImportRefused(f"{source} has no rows; there would be nothing to evaluate")
     if not fields:
         raise ImportRefused(f"{source} has no fields besides {INDEX}; a data set needs one")
     withheld = _withheld(source, fields, withhold)

@@ -33,7 +33,22 @@ from dyff_dagster.sources.readers import INDEX
 from dyff_dagster.sources.samples import SampleFile, Taken
 from dyff_dagster.store import Progress, no_progress
 
-_READERS = {".eval": read_inspect_log, ".json": read_inspect_log, ".jsonl": read_lm_eval}
+
+def _read_json(path: Path) -> SampleFile:
+    """A log of Inspect. lm-eval writes such files too, with its scores and without answers."""
+    try:
+        return read_inspect_log(path)
+    except SourceError as error:
+        if not path.name.startswith("results_"):
+            raise
+        raise SourceError(
+            f"{path} is no log of Inspect, and lm-eval's results hold no answers: import the samples_*.jsonl beside "
+            "it, which --log_samples writes",
+            error.reason,
+        ) from None
+
+
+_READERS = {".eval": read_inspect_log, ".json": _read_json, ".jsonl": read_lm_eval}
 _CHUNK_ROWS = 256
 _CHUNK_CHARACTERS = 8 * 1024 * 1024
 """Rows are written at the first of these: a transcript of an agent may have megabytes."""

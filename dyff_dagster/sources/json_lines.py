@@ -153,11 +153,13 @@ def rows_of_lines(
         if not raw.strip():
             continue
         try:
-            row = json.loads(raw.decode(), parse_constant=_no_constant)
+            row = _DECODER.decode(raw.decode())
         except UnicodeDecodeError:
             raise JsonLinesFault(source, number, "is not UTF-8 text; save the file as UTF-8") from None
         except json.JSONDecodeError as error:
             raise JsonLinesFault(source, number, f"is no JSON at character {error.colno}") from None
+        except FieldTwice:
+            raise JsonLinesFault(source, number, FieldTwice.MESSAGE) from None
         except ValueError:
             # Python reads no whole number of more than sys.get_int_max_str_digits() digits.
             raise JsonLinesFault(source, number, "has a number of thousands of digits") from None
@@ -176,6 +178,22 @@ class _Constant(Exception):
 
 def _no_constant(name: str) -> Any:
     raise _Constant(name)
+
+
+class FieldTwice(Exception):
+    """An object has a field twice: one of the two values would be lost without a word."""
+
+    MESSAGE = "has an object with the same field twice"
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise FieldTwice
+    return made
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_each_once)
 
 
 def _weight(value: Any) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ _OWN = frozenset(
 )
 
 
+_NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.jsonl")
+"""What lm-eval calls a file of samples; ``results_DATE.json`` beside it is of the same run."""
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What the results of the same run say: who answered, and how many documents were asked, where they do."""
+
+    model: str = "lm-eval"
+    asked: int | None = None
+
+
 class _Malformed(Exception):
     """What is wrong with a line, without what stands in it."""
 
@@ -51,9 +65,13 @@ class _Malformed(Exception):
 def read_lm_eval(path: Path) -> SampleFile:
     """Read a file of samples; it is held in memory.
 
+    Where the run's results lie beside it, they name the model, and a file with fewer documents than were asked is
+    refused.
+
     Raises:
-        SourceError: It is none; the line is named.
+        SourceError: It is none, and the line is named; or it is not whole.
     """
+    results = _results_beside(path)
     documents: dict[int, dict[str, Any]] = {}
     filters: dict[int, dict[str, dict[str, Any]]] = {}
     with path.open("rb") as file:
@@ -70,15 +88,23 @@ def read_lm_eval(path: Path) -> SampleFile:
                 raise SourceError(f"{path}: line {number} {why}", "IngestFailed") from None
     if not documents:
         raise SourceError(f"{path} has no samples", "IngestFailed")
+    if results.asked is not None and len(documents) != results.asked:
+        raise SourceError(
+            f"{path} has {len(documents)} documents, and the results beside it say that {results.asked} were asked: "
+            "take the whole file, or import it from a directory without them",
+            "IngestFailed",
+        )
+    # A single continuation is the target itself.
+    chosen = any(len(_continuations(sample["arguments"])) > 1 for sample in documents.values())
     repeats = max(len(each) for sample in documents.values() for each in sample["resps"])
     return SampleFile(
         label="lm-eval's samples",
-        model="lm-eval",
+        model=results.model,
         made=f"lm-eval:{path.name}",
         replications=max(1, repeats),
         question=QUESTION,
         response=RESPONSE,
-        withhold=("target", "doc"),
+        withhold=("target", "doc") if chosen else ("target", "doc", "choices"),
         named=tuple(str(name) for name in sorted(documents)),
         unasked=lambda name: {},
         samples=lambda: _samples(documents, filters, repeats),
@@ -122,17 +148,41 @@ def _arguments(said: Any) -> list[list[Any]]:
     return said
 
 
+def _continuations(arguments: list[list[Any]]) -> list[str]:
+    """Those whose likelihoods were asked for."""
+    return [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)]
+
+
+def _results_beside(path: Path) -> _Results:
+    """What the results of the same run say, where they lie beside the samples."""
+    named = _NAME.fullmatch(path.name)
+    beside = None if named is None else path.with_name(f"results_{named['date']}.json")
+    if named is None or beside is None or not beside.is_file():
+        return _Results()
+    try:
+        found = json.loads(beside.read_bytes())
+    except (ValueError, RecursionError):
+        raise SourceError(
+            f"{beside} is no JSON, as lm-eval's results are: import the samples from a directory without it",
+            "IngestFailed",
+        ) from None
+    found = found if isinstance(found, dict) else {}
+    asked: Any = found.get("n-samples")  # of releases since 0.4.3
+    for name in (named["task"], "effective"):
+        asked = asked.get(name) if isinstance(asked, dict) else None
+    return _Results(str(found.get("model_name") or "lm-eval"), asked if isinstance(asked, int) else None)
+
+
 def _samples(
     documents: dict[int, dict[str, Any]], filters: dict[int, dict[str, dict[str, Any]]], repeats: int
 ) -> Iterator[Taken]:
     for name in sorted(documents):
         sample, by_filter = documents[name], filters[name]
         arguments = sample["arguments"]
-        continuations = [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)]
         question = {
             "doc_id": name,
             "input": arguments[0][0] if isinstance(arguments[0][0], str) else json.dumps(arguments[0][0]),
-            "choices": continuations or None,
+            "choices": _continuations(arguments) or None,
             "target": sample["target"] if isinstance(sample["target"], str) else json.dumps(sample["target"]),
             "doc": json.dumps(sample["doc"], sort_keys=True),
         }

@@ -15,7 +15,13 @@ import pyarrow.parquet as pq
 
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.sources.json_blocks import QuickParser, read_blocks
-from dyff_dagster.sources.json_lines import JsonLinesFault, infer_schema, json_lines_rows, rows_of_lines
+from dyff_dagster.sources.json_lines import (
+    FieldTwice,
+    JsonLinesFault,
+    infer_schema,
+    json_lines_rows,
+    rows_of_lines,
+)
 from dyff_dagster.sources.readers import csv_as_text
 from dyff_dagster.sources.times import holds_times, read_times
 
@@ -64,7 +70,9 @@ def read_files(
         return
     for file in files:
         done = 0
-        for batch in _batches(kind, file, wanted, error):
+        # What the path says of a file stands; JSON would be read as if it said null of a field that it lacks.
+        own = {name: type_ for name, type_ in wanted.items() if name not in file.captured}
+        for batch in _batches(kind, file, own, error):
             yield file, done, _with_captured(batch, file)
             done += batch.num_rows
 
@@ -72,24 +80,41 @@ def read_files(
 def _batches(kind: str, file: RawFile, wanted: Wanted, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
     try:
         if kind == "csv":
-            yield from csv_as_text(file.path, error)
+            yield from csv_as_text(file.path, _by_name(file, error))
         elif kind == "parquet":
-            yield from _parquet(file, wanted)
+            yield from _parquet(file, wanted, error)
         elif kind == "jsonl":
             yield from _json_lines(file, wanted, error)
         else:
             yield from _json(file, wanted, lambda: _json_rows(file), "object", error)
     except JsonLinesFault as fault:
         raise error(f"{_named(fault, file)}: mend the file") from fault
+    except FieldTwice:
+        # ijson reads ahead: which object it is cannot be said.
+        raise error(f"{file.name} {FieldTwice.MESSAGE}: mend the file") from None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as fault:
         if isinstance(fault, OSError) and fault.errno is not None:
             raise
         raise error(f"{file.name} cannot be read as {kind.capitalize()}: mend the file") from fault
 
 
-def _parquet(file: RawFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def _by_name(file: RawFile, error: type[DyffError]) -> type[DyffError]:
+    """The error, which says the file's name within its source and not where it lies for the moment."""
+
+    class Named(error):  # type: ignore[misc, valid-type]
+        def __init__(self, message: str) -> None:
+            super().__init__(message.replace(str(file.path), file.name, 1))
+
+    return Named
+
+
+def _parquet(file: RawFile, wanted: Wanted, error: type[DyffError]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(file.path) as parquet:
         names = [name for name in parquet.schema_arrow.names if name in wanted]
+        if doubles := sorted({name for name in names if names.count(name) > 1}):
+            raise error(
+                f"{file.name} has more than one column {doubles[0]}: every column needs a name of its own"
+            )
         if not names:
             names = parquet.schema_arrow.names
         yield from parquet.iter_batches(batch_size=_ROWS, columns=names)
@@ -225,13 +250,25 @@ def _json_rows(file: RawFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON file, with their numbers from 1: those of its one array, or the one that it is."""
     import ijson
 
+    twice = False
+
+    class Object(dict[str, Any]):
+        """An object while it is read; ijson takes no notice of what is raised here."""
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            nonlocal twice
+            twice = twice or name in self
+            super().__setitem__(name, value)
+
     with file.path.open("rb") as stream:
         start = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         stream.seek(3 if stream.seek(0) == 0 and stream.read(3) == b"\xef\xbb\xbf" else 0)
         prefix = "item" if start == b"[" else ""
         number = 0
         try:
-            for number, row in enumerate(ijson.items(stream, prefix, use_float=True), 1):
+            for number, row in enumerate(ijson.items(stream, prefix, use_float=True, map_type=Object), 1):
+                if twice:
+                    raise FieldTwice
                 if not isinstance(row, dict):
                     raise JsonLinesFault(file.path, number, "is no JSON object")
                 yield number, row
@@ -245,8 +282,9 @@ def _named(fault: JsonLinesFault, file: RawFile) -> str:
 
 def _with_captured(batch: pa.RecordBatch, file: RawFile) -> pa.RecordBatch:
     for name, value in file.captured.items():
-        if name not in batch.schema.names:
-            batch = batch.append_column(name, pa.array([value] * batch.num_rows, pa.string()))
+        if name in batch.schema.names:
+            batch = batch.drop_columns([name])
+        batch = batch.append_column(name, pa.array([value] * batch.num_rows, pa.string()))
     return batch
 
 
@@ -284,6 +322,8 @@ def _image(file: RawFile, error: type[DyffError]) -> dict[str, Any]:
         with Image.open(file.path) as image:
             form = (image.format or "").lower()
             image.verify()
+        with Image.open(file.path) as image:
+            image.load()  # of a JPEG, for one, verify() looks at the beginning only
     except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise error(f"{file.name} is no image, or a damaged one: mend the file or leave it out") from None
     except OSError as fault:

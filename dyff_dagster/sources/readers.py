@@ -168,6 +168,9 @@ def _csv(source: Path, error: type[DyffError]) -> RowReader:
     lose the zero.
     """
     names = _csv_names(source, error)
+    if len(names) == 1 and (mark := next((mark for mark in (";", "\t") if mark in names[0]), None)):
+        shown = "tabs" if mark == "\t" else "semicolons"
+        raise error(f"{source} has its columns between {shown}; separate them by commas")
     doubles = len(names) != len(set(names)) or "" in names
     if doubles:
         return RowReader(pa.schema([pa.field(name, pa.string()) for name in names]), lambda: iter(()))
@@ -258,6 +261,9 @@ def _settled(kind: pa.DataType) -> pa.DataType:
 
 def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
     """The names in the header, doubled ones and empty ones as they are."""
+    with source.open("rb") as stream:
+        if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise error(f"{source} is UTF-16; save the file as UTF-8")
     block = _HEADER
     while block <= _LARGEST_BLOCK:
         faults: list[str] = []
@@ -265,6 +271,8 @@ def _csv_names(source: Path, error: type[DyffError]) -> list[str]:
         try:
             with pyarrow.csv.open_csv(source, options, _parse_options(faults)) as reader:
                 return list(reader.schema.names)
+        except UnicodeDecodeError:
+            raise error(f"{source}: row 1 is not UTF-8 text; save the file as UTF-8") from None
         except pa.ArrowInvalid as fault:
             if "straddl" not in str(fault):
                 raise error(_csv_sentence(source, str(fault), faults)) from None

@@ -128,12 +128,11 @@ class Extraction:
                 column = pc.struct_field(column, name)
             names = list(batch.schema.names)
             columns = list(batch.columns)
-            if whole or not inner:
-                place = names.index(old)
+            if whole or not inner or new == first:
+                place = names.index(old if whole else first)
                 del names[place], columns[place]
             if new in names:
-                place = names.index(new)
-                del names[place], columns[place]
+                raise self._failed(number, f"there is a field {new} already: give {old} another name")
             yield pa.RecordBatch.from_arrays([*columns, column], names=[*names, new])
 
     def _explode(self, rows: Batches, step: ExtractorStep, number: int) -> Batches:
@@ -187,6 +186,11 @@ class Extraction:
             names = list(batch.schema.names)
             columns = list(batch.columns)
             for name in table.schema.names:
+                if name in names and name in wanted:
+                    raise self._failed(
+                        number,
+                        f"{step.name} has a field {name}, and so have the rows: rename that of the rows before",
+                    )
                 if name not in names and partners:
                     names.append(name)
                     columns.append(partners[0].column(name))

@@ -50,6 +50,12 @@ def base_url() -> str:
     return os.environ.get("DYFF_ZENODO_URL", "https://zenodo.org").rstrip("/")
 
 
+def headers_for(url: str) -> dict[str, str]:
+    """With the token of :func:`headers` where a file lies at Zenodo itself: nobody else is to have it."""
+    asked, own = urllib.parse.urlsplit(url), urllib.parse.urlsplit(base_url())
+    return headers() if (asked.scheme, asked.netloc) == (own.scheme, own.netloc) else {}
+
+
 def headers() -> dict[str, str]:
     """With the token in ``ZENODO_TOKEN``, for records that are restricted."""
     token = os.environ.get("ZENODO_TOKEN")
@@ -63,6 +69,11 @@ def record_of(owner: str, wanted: ZenodoOrigin) -> Record:
         SourceError: There is none, it may not be read, it has no such files, or Zenodo cannot be reached.
     """
     what = f"record {wanted.record} of Zenodo"
+    if wanted.host not in (None, "zenodo.org", "www.zenodo.org", urllib.parse.urlsplit(base_url()).netloc):
+        raise SourceError(
+            f"{owner}: its source is at {wanted.host}, and records are asked of {base_url()}, where the same number is "
+            "another record: correct the source, or set DYFF_ZENODO_URL"
+        )
     if wanted.record.isdigit():
         found = get_json(owner, f"{base_url()}/api/records/{wanted.record}", what, headers())
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -68,6 +70,17 @@ def described(**fields: Any) -> ForeignInferenceService:
     return ForeignInferenceService.model_validate(
         {"id": "service", "account": "test", "name": "echo", "interface": interface, **fields}
     )
+
+
+def programs_that_serve(directory: Path) -> Path:
+    """A directory with programs named as servers of language models, which answer what they were started with."""
+    directory.mkdir()
+    (directory / "server.py").write_text(PREAMBLE + "\nserve()\n")
+    for name in ("transformers", "vllm"):
+        path = directory / name
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{directory}/server.py" {name} "$@"\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return directory
 
 
 def post(url: str, row: Any) -> Any:

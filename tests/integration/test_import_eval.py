@@ -16,6 +16,7 @@ from dyff_dagster import Catalog
 from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.planning import plan
 from dyff_dagster.orchestration.steps import Step
+from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.sources import import_eval
 from dyff_dagster.sources.import_data import ImportRefused
@@ -24,6 +25,8 @@ from tests import servers
 from tests.integration import inspect_run
 
 LOGS = Path(__file__).parent / "logs"
+LM_EVAL = Path(__file__).parents[1] / "data" / "lm_eval"
+"""What lm-eval itself wrote; its README.md says how."""
 
 JUDGE = """
 import pyarrow as pa
@@ -247,6 +250,63 @@ def test_the_choices_of_lm_eval_are_responses_with_their_likelihoods(tmp_path: P
     ]  # fmt: skip
     asked = pq.read_table(tmp_path / "store" / "sums-rows" / "data.parquet").to_pylist()
     assert asked[0]["choices"] == [" 3", " 4"]
+
+
+def genuine(name: str) -> Path:
+    (path,) = LM_EVAL.glob(f"{name}_*")
+    return path
+
+
+def test_what_lm_eval_wrote_of_a_task_that_repeats_is_answers(tmp_path: Path) -> None:
+    made = import_eval(genuine("samples_sums_generate"), id="sums", account="me", out=tmp_path / "catalog")
+    assert (made.rows, made.replications, made.answered, made.missing) == (3, 2, 6, 0)
+    # The results beside it say who answered.
+    assert made.manifests[1] == tmp_path / "catalog" / "acme-small-model" / "service.yaml"
+    (commit,) = compute(tmp_path / "catalog", Store(tmp_path / "store"), "sums-rows", "sums")[1:]
+    found = answers_of(commit)
+    assert [row["responses"][0]["text"] for row in found] == ["lol"] * 6
+    assert json.loads(found[0]["responses"][0]["filtered"]) == {"first": "lol", "number": "[invalid]"}
+    asked = pq.read_table(tmp_path / "store" / "sums-rows" / "data.parquet").to_pylist()
+    assert asked[2]["input"] == "Q: Was ist 3 + 3, schön gesagt?\nA:"
+    assert [row["target"] for row in asked] == ["2", "4", "6"]
+
+
+def test_what_lm_eval_wrote_of_likelihoods_is_numbers(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in genuine("samples_sums_choose").read_text().splitlines()]
+    import_eval(genuine("samples_sums_choose"), id="choose", account="me", out=tmp_path / "catalog")
+    import_eval(genuine("samples_sums_text"), id="text", account="me", out=tmp_path / "catalog")
+    store = Store(tmp_path / "store")
+    _, chosen, _, text = compute(tmp_path / "catalog", store, "choose-rows", "choose", "text-rows", "text")
+    for line, row in zip(lines, answers_of(chosen), strict=True):
+        likelihoods = [float(each[0][0]) for each in line["resps"]]
+        assert [response["loglikelihood"] for response in row["responses"]] == likelihoods
+        assert [response["greedy"] for response in row["responses"]] == [False] * 3
+    assert all(row["responses"][0]["loglikelihood"] < 0 for row in answers_of(text))
+    asked = pq.read_table(tmp_path / "store" / "choose-rows" / "data.parquet").to_pylist()
+    assert [row["choices"] for row in asked] == [[" 1", " 2", " 3"], [" 3", " 4", " 5"], [" 6", " 7", " 8"]]
+    loaded = Catalog.load(tmp_path / "catalog")
+    assert [annotation(loaded.get(f"{name}-rows"), "withhold") for name in ("choose", "text")] == [
+        "target, doc", "target, doc, choices",
+    ]  # fmt: skip
+
+
+def test_samples_that_were_cut_off_are_not_taken_for_the_whole(tmp_path: Path) -> None:
+    path, results = genuine("samples_sums_choose"), genuine("results")
+    (tmp_path / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    (tmp_path / results.name).write_bytes(results.read_bytes())
+    with pytest.raises(ImportRefused, match="has 2 documents, and the results beside it say that 3 were"):
+        import_eval(tmp_path / path.name, account="me", out=tmp_path / "catalog")
+    (tmp_path / results.name).write_text("{secret")
+    with pytest.raises(ImportRefused, match=r"results_.* is no JSON, as lm-eval's results are") as told:
+        import_eval(tmp_path / path.name, account="me", out=tmp_path / "catalog")
+    assert "secret" not in str(told.value)
+    (tmp_path / results.name).unlink()
+    assert import_eval(tmp_path / path.name, account="me", out=tmp_path / "catalog").rows == 2
+
+
+def test_the_results_of_lm_eval_are_no_samples(tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match=r"hold no answers: import the samples_\*\.jsonl beside it"):
+        import_eval(genuine("results"), account="me", out=tmp_path / "catalog")
 
 
 def test_a_repeat_that_is_not_there_is_missing(tmp_path: Path) -> None:

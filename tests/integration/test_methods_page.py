@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import nbformat
 import pytest
 
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.store import Commit
 from tests.integration.small_audit import Place
-
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
-_BLOCK = re.compile(
-    r"^<!-- (file|notebook|catalog)[: ]+([^;\n]+?)(?:;[^\n]*)? -->\n```\w+\n(.*?)^```$", re.M | re.S
-)
+from tests.pages import manifest, parts
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("methods"))
     place.directory.mkdir()
-    parts: dict[tuple[str, str], list[str]] = {}
-    for kind, name, text in _BLOCK.findall(PAGE.read_text("utf-8")):
-        parts.setdefault((kind, name.strip()), []).append(text)
-    for (kind, name), texts in parts.items():
+    for (kind, name), found in parts("docs/methods.md").items():
+        texts = [block.text for block in found]
         if kind == "file":
             (place.directory / name).write_text("\n\n".join(texts))
         elif kind == "notebook":
             cells = [nbformat.v4.new_code_cell(text, id=f"cell-{n}") for n, text in enumerate(texts)]
             nbformat.write(nbformat.v4.new_notebook(cells=cells), place.directory / name)
         else:
-            place.add("audit.yaml", "\n---\n".join(texts))
+            place.add("audit.yaml", manifest(found))
     place.compute_all()
     return place
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import stat
 import sys
 import urllib.request
 from pathlib import Path
@@ -20,7 +19,7 @@ from dyff_dagster.sessions import SessionError, local_servers, open_session
 from dyff_dagster.sessions.local_servers import server_command, share_out, visible_gpus
 from dyff_dagster.store import Store, local_path
 from tests.hub import Large, serve_hub
-from tests.integration.sessions_support import PREAMBLE, described
+from tests.integration.sessions_support import described, programs_that_serve
 from tests.servers import REPOSITORY
 
 EXAMPLE = REPOSITORY / "examples" / "tiny_llm"
@@ -48,13 +47,7 @@ def gpu(count: int) -> Accelerator:
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs of the servers' names, found on PATH, that serve what they were started with."""
-    directory = tmp_path / "programs"
-    directory.mkdir()
-    (directory / "server.py").write_text(PREAMBLE + "\nserve()\n")
-    for name in ("transformers", "vllm"):
-        path = directory / name
-        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{directory}/server.py" {name} "$@"\n')
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    directory = programs_that_serve(tmp_path / "programs")
     monkeypatch.setenv("PATH", str(directory), prepend=":")
     monkeypatch.setattr(local_servers, "BESIDE", tmp_path / "elsewhere")
     return directory

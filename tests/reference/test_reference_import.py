@@ -11,9 +11,11 @@ from click.testing import CliRunner, Result
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.cli import main
+from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.interchange import read_entity
 from dyff_dagster.schema.platform import Dataset, Method, Resources
 from dyff_dagster.schema.scores import declared_scores
+from tests.integration.small_audit import Place
 from tests.reference.asking import Reference
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,25 @@ def test_the_local_platform_reads_what_we_export_of_its_root(
             read.pop(name, None)
             written.pop(name, None)
         assert read == written, kind
+
+
+def test_data_of_a_local_root_are_computed_with_and_the_local_platform_opens_our_root(
+    newer: Reference, local_root: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    root, ids = local_root
+    assert run("import", root, "--out", tmp_path / "catalog").exit_code == 0
+    place = Place(tmp_path)
+    place.compute_all()
+    for kind in ("dataset", "module"):
+        ours = place.store.current(ids[kind])
+        assert ours is not None
+        read = newer.ask("read_local", root=str(tmp_path / "store"), plural=f"{kind}s", id=ids[kind])
+        assert read["id"] == ids[kind] and read["status"] == "Ready"
+        assert (
+            read["artifacts"]
+            == newer.ask("read_local", root=str(root), plural=f"{kind}s", id=ids[kind])["artifacts"]
+        )
+    assert open_dataset(tmp_path / "store" / ids["dataset"]).to_table()["text"].to_pylist() == ["a", "b"]
 
 
 @pytest.mark.parametrize("schema", ["0.12", "0.46"])

@@ -1,11 +1,6 @@
 """What README.md and docs/ say is true: manifests validate, errors read as printed, links lead somewhere.
 
-Conventions of the pages, all in HTML comments on the line before a fenced block:
-
-``<!-- catalog NAME; files: A B -->``  the ``yaml`` blocks of a page with the same NAME are one catalog, next to
-                                       which the files A and B lie (empty: only their being there is looked at)
-``<!-- refused; files: A -->``         the block is a catalog that is refused; the ``console`` block after it
-                                       shows what ``dyff-dagster validate audit.yaml`` prints
+The marks of blocks are those of :mod:`tests.pages`; of files that a catalog names only their being there is looked at.
 
 A ``yaml`` block with a ``kind:`` and without a comment is a catalog of its own. In docs/adapters.md a ``json``
 block is an adapter, and the ``text`` block after it has what goes ``in:`` and comes ``out:`` (or is the
@@ -21,7 +16,6 @@ import json
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -37,52 +31,12 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.priorities import PRIORITY
 from dyff_dagster.sessions.kubernetes import names
 from dyff_dagster.sources import import_data
+from tests.pages import FENCE, PAGES, ROOT, Block, blocks
 
 NOT_YET = ("entities of kind Report", "PythonRubric is deprecated", "has no effect in this release")
-ROOT = Path(__file__).parents[2]
-PAGES = {page.relative_to(ROOT).as_posix(): page for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
-
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!--\s*(catalog (?P<name>[\w-]+)|refused)(;\s*files:(?P<files>[^>]*?))?\s*-->\n$")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"(?:^|[\s/'\"`])dyff-dagster +([a-z][a-z-]*)")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, text and the mark before it."""
-
-    page: str
-    line: int
-    language: str
-    text: str
-    catalog: str | None
-    refused: bool
-    files: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks(page: str) -> list[Block]:
-    text = PAGES[page].read_text("utf-8")
-    found = []
-    for match in _FENCE.finditer(text):
-        mark = _MARK.search(text[: match.start()])
-        found.append(
-            Block(
-                page=page,
-                line=text.count("\n", 0, match.start()) + 1,
-                language=match[1],
-                text=match[2],
-                catalog=mark["name"] if mark else None,
-                refused=bool(mark) and mark is not None and mark["name"] is None,
-                files=tuple((mark["files"] or "").split()) if mark else (),
-            )
-        )
-    return found
 
 
 def catalogs() -> dict[str, list[Block]]:
@@ -93,9 +47,9 @@ def catalogs() -> dict[str, list[Block]]:
             if (
                 block.language == "yaml"
                 and re.search(r"^\s*kind:", block.text, re.MULTILINE)
-                and not block.refused
+                and block.kind != "refused"
             ):
-                found.setdefault(f"{page}#{block.catalog or block.line}", []).append(block)
+                found.setdefault(f"{page}#{block.name or block.line}", []).append(block)
     return found
 
 
@@ -105,7 +59,7 @@ def refusals() -> dict[str, tuple[Block, Block]]:
         block.place: (block, following)
         for page in PAGES
         for block, following in itertools.pairwise(blocks(page))
-        if block.refused
+        if block.kind == "refused"
     }
 
 
@@ -238,7 +192,7 @@ def test_python_on_the_pages_does_what_it_says(place: str, monkeypatch: pytest.M
 def commands(page: str) -> list[str]:
     """Everything on a page that is written as code and may be a command line of ours."""
     text = PAGES[page].read_text("utf-8")
-    prose = _FENCE.sub("", text)
+    prose = FENCE.sub("", text)
     lines = [
         line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()
     ]
@@ -265,7 +219,7 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     found: Counter[str] = Counter()
     names = set()
-    text = _FENCE.sub("", page.read_text("utf-8"))
+    text = FENCE.sub("", page.read_text("utf-8"))
     for heading in re.findall(r"^#{1,6} +(.+?)\s*$", text, re.MULTILINE):
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         names.add(f"{slug}-{found[slug]}" if found[slug] else slug)
@@ -275,7 +229,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    for target in _LINK.findall(_FENCE.sub("", PAGES[page].read_text("utf-8"))):
+    for target in _LINK.findall(FENCE.sub("", PAGES[page].read_text("utf-8"))):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")

@@ -21,6 +21,7 @@ from dyff_dagster.schema.platform import ArchiveFormat
 from dyff_dagster.sources import archives
 from dyff_dagster.sources.archives import unpack
 from dyff_dagster.sources.errors import IngestError
+from dyff_dagster.store import no_progress
 
 TEXT = b"x,label\n" + b"1,a\n" * 1000
 
@@ -216,6 +217,47 @@ def test_an_encrypted_zip_is_said(tmp_path: Path) -> None:
     data[data.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(IngestError, match="is encrypted"):
         taken_out(tmp_path, "a.zip", bytes(data), "zip")
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
+def test_an_archive_without_a_file_is_said(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"a.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.mkdir("empty")
+    else:
+        tarfile.open(path, "w:gz" if form == "tar.gz" else "w").close()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IngestError, match=rf"the archive a\.{form} holds no files: use another one"):
+        unpack(
+            "d", {path.name: path}, [ArchiveFormat(name="a.*", format=form)], tmp_path / "out",
+            max_bytes=None, progress=no_progress,
+        )  # fmt: skip
+
+
+def test_hidden_files_of_an_archive_are_left_out_as_those_of_a_directory_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("d/a.csv", "__MACOSX/d/._a.csv", ".DS_Store"):
+            archive.writestr(name, "x")
+    (tmp_path / "out").mkdir()
+    found = unpack(
+        "d", {path.name: path}, [ArchiveFormat(name="*.zip", format="zip")], tmp_path / "out",
+        max_bytes=None, progress=no_progress,
+    )  # fmt: skip
+    assert list(found) == ["d/a.csv"]
+
+
+def test_a_name_in_an_archive_that_is_no_text_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        archive.addfile(tarfile.TarInfo("\udcff.csv"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IngestError, match=r"the archive a\.tar holds a file whose name is not UTF-8"):
+        unpack(
+            "d", {path.name: path}, [ArchiveFormat(name="*.tar", format="tar")], tmp_path / "out",
+            max_bytes=None, progress=no_progress,
+        )  # fmt: skip
 
 
 def test_a_file_is_never_written_twice(tmp_path: Path) -> None:

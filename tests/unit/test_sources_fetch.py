@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.content import digest_dataset
 from dyff_dagster.schema.platform import Annotation, DataSchema, Dataset, DataSource, Model, Module
-from dyff_dagster.sources import SourceError, fetch, fingerprint
+from dyff_dagster.sources import SourceError, fetch, fingerprint, import_data
+from dyff_dagster.sources.import_data import ImportRefused
 from dyff_dagster.store import Commit, Inputs, Store, local_path
 
 SCHEMA = DataSchema.make_input_schema(
@@ -277,6 +280,44 @@ TIMES = declared(
     ("deep", pa.struct([("all", pa.list_(pa.timestamp("ms")))])),
 )
 MOMENT = datetime.datetime(2024, 1, 31, 10, 30)
+
+
+def dangling(raw: Path) -> None:
+    (raw / "b.csv").symlink_to("annex/object")
+
+
+def elsewhere(raw: Path) -> None:
+    (raw.parent.parent / "other").mkdir()
+    (raw / "more").symlink_to(raw.parent.parent / "other")
+
+
+def not_text(raw: Path) -> None:
+    Path(os.fsdecode(os.fsencode(raw) + b"/\xff.csv")).touch()
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (dangling, r"^source: the link b\.csv in .* leads nowhere: fetch what it stands for, or remove it"),
+        (elsewhere, r"^source: the link more in .* leads to a directory elsewhere, which would be left out"),
+        (not_text, r"^source: a file in .* has a name that is not UTF-8: rename it"),
+    ],
+)
+def test_no_file_of_a_directory_is_passed_over(
+    store: Store, files: Path, add: Callable[[Path], None], message: str
+) -> None:
+    raw = files / "raw"
+    raw.mkdir()
+    (raw / "a.csv").write_text("x\n1\n")
+    (raw / ".git").symlink_to("nowhere")  # hidden: nothing of a data set
+    (raw / "again").symlink_to(".")
+    entity = DataSource(id="source", account="acme", name="s", sourceKind="upload", source="raw")
+    assert list(bring(store, entity, files).files) == ["a.csv"]
+    add(raw)
+    with pytest.raises(SourceError, match=message):
+        bring(store, entity, files)
+    with pytest.raises(ImportRefused, match=message.replace("^source: ", "^")):
+        import_data(raw, account="acme", out=files / "out")
 
 
 def test_iso_8601_in_json_lines_fits_declared_times(store: Store, files: Path) -> None:

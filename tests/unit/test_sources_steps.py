@@ -74,6 +74,19 @@ def png(shade: int) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 100), (1, 2, 3)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def twice(name: str) -> bytes:
+    """A Parquet file with two columns of one name."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=[name, name]), buffer)
+    return buffer.getvalue()
+
+
 def write(raw: Path, files: dict[str, str | bytes]) -> None:
     for name, content in files.items():
         path = raw / name
@@ -267,7 +280,45 @@ def test_numbers_of_a_table_are_partners_of_numbers_of_json(store: Store, raw: P
         ({"c.json": '[{"x": 1}'}, [load("c.json")], "c.json:2: is no JSON: mend"),
         ({"c.png": SECRET}, [load("c.png")], "c.png is no image, or a damaged one"),
         ({"c.png": png(1)[:50]}, [load("c.png")], "c.png is"),
+        ({"c.jpg": jpeg()[: len(jpeg()) // 2]}, [load("c.jpg")], "c.jpg is a damaged image"),
         ({"c.txt": b"\xff\xfe"}, [load("c.txt")], "c.txt is not UTF-8 text"),
+        ({"c.csv": "x\n1\n".encode("utf-16")}, [load("c.csv")], "rows: c.csv is UTF-16; save"),
+        ({"c.csv": b"x\xff\n1\n"}, [load("c.csv")], "rows: c.csv: row 1 is not UTF-8 text"),
+        (
+            {"d/c.csv": f"x,y\n1,2\n{SECRET}\n"},
+            [load("d/c.csv")],
+            "rows: d/c.csv: row 3 has 1 columns instead of 2",
+        ),
+        ({"c.csv": ""}, [load("c.csv")], "rows: c.csv is empty; its first row must name the columns"),
+        (
+            {"c.jsonl": '{"x": 1, "x": 2}\n'},
+            [load("c.jsonl")],
+            "c.jsonl:1: has an object with the same field twice",
+        ),
+        (
+            {"c.jsonl": '{"x": 1, "y": {"a": 1, "a": 2}}\n'},
+            [load("c.jsonl"), {"action": "rename", "name": "y.a", "type": "z"}],
+            "c.jsonl:1: has an object with the same field twice",
+        ),
+        (
+            {"c.json": '[{"x": 0}, {"x": 1, "x": 2}]'},
+            [load("c.json")],
+            "c.json has an object with the same field twice",
+        ),
+        ({"c.json": '[{"x": NaN}]'}, [load("c.json")], "c.json:1: is no JSON"),
+        ({"c.jsonl": '{"x": NaN}\n'}, [load("c.jsonl")], "c.jsonl:1: has a NaN or Infinity"),
+        ({"c.csv": "x\nNaN\n"}, [load("c.csv")], "field x in row 0 does not fit int64"),
+        ({"c.parquet": twice("x")}, [load("c.parquet")], "c.parquet has more than one column x"),
+        (
+            {"c.csv": f"x,y\n1,{SECRET}\n"},
+            [load("c.csv"), {"action": "rename", "name": "y", "type": "x"}],
+            "step 2 .*: there is a field x already: give y another name",
+        ),
+        (
+            {"k.csv": "k,x\n1,2\n", "c.csv": f"k,x\n1,{SECRET}\n"},
+            [load("k.csv"), {"action": "join", "name": "c.csv", "type": "k"}],
+            "step 2 .*: c.csv has a field x, and so have the rows: rename that of the rows before",
+        ),
         ({"c.parquet": SECRET}, [load("c.parquet")], "c.parquet cannot be read as Parquet"),
     ],
 )
@@ -280,6 +331,28 @@ def test_what_cannot_become_rows_is_one_sentence_that_shows_no_content(
     assert SECRET not in str(refused.value) and "\n" not in str(refused.value)
     assert str(refused.value).startswith("rows: ")
     assert store.current("rows") is None
+
+
+def test_marks_at_the_beginning_nulls_and_names_with_spaces_lose_nothing(store: Store, raw: Path) -> None:
+    inner = pa.struct({"a": pa.int64(), "b": pa.list_(pa.struct({"c": pa.string()}))})
+    write(
+        raw,
+        {
+            "dä ta/1 #100%.jsonl": (
+                '\ufeff{"x": null, "größe": 5}\n{"x": {"a": null, "b": [null, {"c": null}, {"c": "z"}]}}\n'
+            ),
+            "dä ta/2.csv": "x\n",
+        },
+    )
+    found = rows(ingest(store, raw, {"x": inner, "größe": pa.string()}, load("{größe}/*.jsonl")))
+    assert [row["x"] for row in found] == [None, {"a": None, "b": [None, {"c": None}, {"c": "z"}]}]
+    assert [row["größe"] for row in found] == ["dä ta", "dä ta"]
+
+
+def test_a_field_of_an_object_may_take_its_name(store: Store, raw: Path) -> None:
+    write(raw, {"a.json": '[{"x": {"x": 1}}, {"x": {"x": 2}}]'})
+    step = {"action": "rename", "name": "x.x", "type": "x"}
+    assert [row["x"] for row in rows(ingest(store, raw, {"x": pa.int64()}, load("a.json"), step))] == [1, 2]
 
 
 @pytest.mark.parametrize(
