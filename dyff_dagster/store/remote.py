@@ -8,6 +8,7 @@ overwritten where they were asked to create: so a place is tried before the firs
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import threading
 import uuid
@@ -103,7 +104,7 @@ class RemoteFilesystem:
     def create(self, path: UPath, data: bytes) -> None:
         self._try_out()
         try:
-            self._write("create", path, lambda: path.fs.pipe_file(path.path, data, mode="create"))
+            self._write("create", path, lambda: _create(path, data))
         except FileExistsError:
             # An attempt whose reply was lost may have made it.
             if self.read(path) != data:
@@ -180,7 +181,12 @@ class RemoteFilesystem:
         while True:
 
             def ask(begin: dict[str, Any] = begin) -> dict[str, Any]:
-                page: dict[str, Any] = path.fs.call_s3(method, **asked, **begin)
+                try:
+                    page: dict[str, Any] = path.fs.call_s3(method, **asked, **begin)
+                except OSError as error:
+                    if error.errno == errno.ENOSYS:
+                        raise NotImplementedError from error
+                    raise
                 return page
 
             page = self._call("list unfinished uploads below", path, ask)
@@ -193,6 +199,8 @@ class RemoteFilesystem:
         """What lies below a directory, by its name relative to it, sorted; of a file itself under an empty name."""
         try:
             found = self._call("list", path, lambda: path.fs.find(path.path, detail=True))
+            if not isinstance(found, dict):  # adlfs, of a file itself: its name alone
+                found = {path.path: self._call("read", path, lambda: path.fs.info(path.path))}
         except (FileNotFoundError, NotADirectoryError):
             return []
         key = _key(path.path)
@@ -212,13 +220,9 @@ class RemoteFilesystem:
             if str(self._root) in _tried:
                 return
             probe = self._root / f".exclusive-{uuid.uuid4().hex}"
-
-            def create() -> None:
-                probe.fs.pipe_file(probe.path, b"", mode="create")
-
             try:
-                self._write("create", probe, create)
-                self._write("create", probe, create)
+                self._write("create", probe, lambda: _create(probe, b""))
+                self._write("create", probe, lambda: _create(probe, b""))
             except FileExistsError:
                 # Also where the first one's reply was lost, and it was tried again: it refuses.
                 _tried.add(str(self._root))
@@ -228,8 +232,8 @@ class RemoteFilesystem:
                     self.remove(probe)
         raise StoreError(
             f"{self._root} overwrites a file that it was asked to create, so of two runs at once the later would undo "
-            "the earlier: nothing is committed there; use a server that knows If-None-Match (with a current release "
-            "of fsspec's package for it), or a directory"
+            "the earlier: nothing is committed there; use a server that knows conditional writes (If-None-Match on S3 "
+            "and Azure, ifGenerationMatch on Google's), with a current release of fsspec's package for it, or a disk"
         )
 
     def _write(self, what: str, path: UPath, call: Callable[[], Any]) -> None:
@@ -245,9 +249,7 @@ class RemoteFilesystem:
         import tenacity
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, Exception) and not isinstance(error, _MEANT)
-            ),
+            retry=tenacity.retry_if_exception(_may_pass),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_random_exponential(multiplier=0.25, max=8),
             reraise=True,
@@ -261,11 +263,35 @@ class RemoteFilesystem:
                 f"{path}: the server does not allow this account to {what} it ({_said(error)}): "
                 "it needs rights to list, read, write and delete below the storage root"
             ) from error
+        except NotImplementedError as error:
+            raise StoreUnreachable(f"{path}: the server does not know how to {what} it") from error
         except Exception as error:
             raise StoreUnreachable(
                 f"{path}: to {what} it failed {_ATTEMPTS} times ({_said(error)}): see that the server answers "
                 "and that the environment says who asks, then start this again"
             ) from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt could go otherwise."""
+    return isinstance(error, Exception) and not isinstance(error, _MEANT)
+
+
+def _create(path: UPath, data: bytes) -> None:
+    """Write an object that must not be there yet; FileExistsError where it is."""
+    try:
+        path.fs.pipe_file(path.path, data, mode="create")
+    except OSError as error:
+        # s3fs takes a refusal for one only where the answer names the condition, which few servers but Amazon's do.
+        if _code(error) in ("PreconditionFailed", "412"):
+            raise FileExistsError(f"{path} is there already") from error
+        raise
+
+
+def _code(error: BaseException) -> str:
+    """S3's own word for what went wrong, where there is one."""
+    answer = getattr(error.__cause__, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
 
 def remote_options(protocol: str) -> dict[str, Any]:
@@ -279,14 +305,16 @@ def remote_options(protocol: str) -> dict[str, Any]:
     return options
 
 
+_GOOGLES = ("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "GCSFS_", "GCE_METADATA_", "NO_GCE_CHECK")
+_AZURES = ("AZURE_", "IDENTITY_", "MSI_")
 _VARIABLES = {
     "s3": ("AWS_",),
     "s3a": ("AWS_",),
-    "gs": ("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_"),
-    "gcs": ("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_"),
-    "abfs": ("AZURE_",),
-    "abfss": ("AZURE_",),
-    "az": ("AZURE_",),
+    "gs": _GOOGLES,
+    "gcs": _GOOGLES,
+    "abfs": _AZURES,
+    "abfss": _AZURES,
+    "az": _AZURES,
 }
 """How the names of variables begin that say who writes to a place of that protocol."""
 
