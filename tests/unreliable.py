@@ -18,6 +18,10 @@ SLOW_DOWN, NO_CONNECTION, NO_REPLY, HALF_A_REPLY = "SlowDown", "no connection", 
 FAULTS = (SLOW_DOWN, NO_CONNECTION, NO_REPLY, HALF_A_REPLY)
 """Refused for now; never heard; done, and nobody says so; done, and the answer breaks off."""
 
+_SPARED = 3
+"""How often a request is heard after a fault, unless the server is gone altogether: s3fs asks up to three things for
+one, and who tries all of them four times is then sure of an answer."""
+
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _OF_ONE_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -43,12 +47,17 @@ class Unreliable:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._lock = threading.Lock()
+        self._spared: collections.Counter[str] = collections.Counter()
 
-    def fault(self) -> str | None:
-        """What happens to the next request."""
+    def fault(self, request: str) -> str | None:
+        """What happens to a request, named by its method and path."""
         with self._lock:
+            if self.share < 1 and self._spared[request]:
+                self._spared[request] -= 1
+                return None
             if self._random.random() >= self.share:
                 return None
+            self._spared[request] = _SPARED
             fault = self._random.choice(FAULTS)
             self.done[fault] += 1
             return fault
@@ -75,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.unreliable.fault()
+        fault = self.unreliable.fault(f"{self.command} {self.path}")
         if fault == SLOW_DOWN:
             self._answer(503, {"Content-Type": "application/xml"}, _SLOW_DOWN)
             return

@@ -49,8 +49,7 @@ def filled(url: str) -> Store:
         store.filesystem.put(
             store.root / "m" / ".dyff" / "versions" / "broken" / f"{number:02d} [a]*", b"part"
         )
-    # What a careless reading of that name as a pattern would take with it.
-    store.filesystem.put(store.root / "m2" / ".dyff" / "parts" / "service" / "00 a", b"paid for")
+    store.filesystem.put(store.root / "m2" / ".dyff" / "parts" / "service" / "g000001", b"paid for")
     store.filesystem.put(store.root / f".exclusive-{'0' * 32}", b"")
     return store
 
@@ -79,7 +78,7 @@ def test_what_fails_now_and_then_is_tried_again(
         expected = names(store) - gone
         assert len(names(store)) == len(expected) + len(gone)
 
-        unreliable.share = 0.3
+        unreliable.share = 0.5
         options = ("--versions", "--partial", "--older-than", "0", "--storage", str(store.root))
         done = command("purge", *options, "--catalog", tmp_path / "catalog", "--yes", "--json")
         assert done.exit_code == 0, done.output

@@ -66,6 +66,24 @@ def test_of_many_who_create_one_object_at_once_one_does(bucket: ObjectStore) -> 
         assert_one_of_many_creates(Store(f"{bucket.bucket}/root-{number}"))
 
 
+def test_names_are_taken_as_they_are_and_neighbours_are_left_alone(bucket: ObjectStore) -> None:
+    store = Store(f"{bucket.bucket}/root")
+    files, root = store.filesystem, store.root
+    names = ("file [a]*", "file a", "of/1", "of/2/3", "of2/1", "of 2/1", "Ünï %2B+#&.txt")
+    for name in names:
+        files.put(root / name, name.encode())
+    assert files.sizes(root) == {name: len(name.encode()) for name in names}
+    assert [str(entry.path.relative_to(root)) for entry in files.entries(root)] == sorted(names)
+    assert [entry.size for entry in files.entries(root / "of" / "1")] == [4]
+    assert all(entry.modified is not None for entry in files.entries(root))
+    files.discard(root / "file [a]*")
+    files.discard(root / "of")
+    files.discard(root / "Ünï %2B+#&.txt")
+    assert set(files.sizes(root)) == {"file a", "of2/1", "of 2/1"}
+    files.discard(root / "nothing")
+    assert files.entries(root / "nothing") == []
+
+
 def test_a_whole_audit_is_what_it_is_on_a_disk_and_is_verified(bucket: ObjectStore, tmp_path: Path) -> None:
     on_disk = small_audit.write(tmp_path / "here")
     on_disk.compute_all()
@@ -160,7 +178,7 @@ def test_nothing_is_committed_where_create_overwrites(
         bucket = server.bucket(tmp_path, monkeypatch)
         with pytest.raises(
             StoreError,
-            match="overwrites a file that it was asked to create.*use a server that knows conditional",
+            match=r"overwrites a file that it was asked to create.*use a server that knows conditional",
         ):
             commit_text(Store(f"{bucket.bucket}/root"), "one")
         assert bucket.filesystem().find(bucket.bucket) == []
