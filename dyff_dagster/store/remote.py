@@ -264,7 +264,9 @@ class RemoteFilesystem:
                 "it needs rights to list, read, write and delete below the storage root"
             ) from error
         except NotImplementedError as error:
-            raise StoreUnreachable(f"{path}: the server does not know how to {what} it") from error
+            raise StoreUnreachable(
+                f"{path}: the server, or this release of fsspec's package for it, does not know how to {what} it"
+            ) from error
         except Exception as error:
             raise StoreUnreachable(
                 f"{path}: to {what} it failed {_ATTEMPTS} times ({_said(error)}): see that the server answers "
