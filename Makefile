@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	|| { echo "Python 3.11 or later is needed: call 'make PYTHON=/path/to/python3'"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,example,kubernetes,postgres,text,bundle,s3,inspect]' --group lint --group test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,example,kubernetes,postgres,text,bundle,s3,gcs,azure,inspect]' --group lint --group test
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

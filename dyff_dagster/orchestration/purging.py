@@ -26,13 +26,15 @@ from dyff_dagster.store.purging import (
     DOWNLOAD,
     ENTITY,
     Removal,
+    broken_uploads,
     carry_out,
     leftovers,
     old_versions,
+    probes,
     whole_entity,
 )
 from dyff_dagster.store.references import versions_behind
-from dyff_dagster.store.trees import LinkInStore, entries, refuse_link
+from dyff_dagster.store.trees import LinkInStore
 
 _Look = Callable[[], "Removal | list[Removal] | None"]
 
@@ -203,7 +205,7 @@ class Purge:
         if not self.store.local or not (local_path(self.store.working(entity_id)) / "lock").exists():
             return False
         try:
-            refuse_link(self.store.root, self.store.working(entity_id) / "lock", self.store.local)
+            self.store.filesystem.refuse_link(self.store.working(entity_id) / "lock")
             with self.store.lock(entity_id):
                 return False
         except LinkInStore:
@@ -217,6 +219,8 @@ class Purge:
                 found.stay.append(f"{entity_id}: it is being computed")
                 continue
             found.note(functools.partial(self._left, entity_id), entity_id)
+        found.note(functools.partial(broken_uploads, self.store, self.before), "unfinished uploads")
+        found.note(functools.partial(probes, self.store, self.before), "trials of the place")
         for entry in remnants(self.store, self.before):
             why = "the first part of a download"
             found.removals.append(Removal("", DOWNLOAD, why, (entry.path,), (entry,)))
@@ -226,7 +230,7 @@ class Purge:
         working = self.store.working(entity_id)
         if names := outdated_parts(self.store, entity_id):
             paths = tuple(working / name for name in names)
-            files = tuple(entry for path in paths for entry in entries(path, self.store.local))
+            files = tuple(entry for path in paths for entry in self.store.filesystem.entries(path))
             why = "answers that were asked for again"
             found.append(Removal(entity_id, ANSWERS, why, paths, files))
         return found
@@ -242,7 +246,7 @@ class Purge:
                 continue
             for name, answers in parts_of_other_services(self.store, entity_id, asked):
                 path = self.store.working(entity_id) / name
-                files = tuple(entries(path, self.store.local))
+                files = tuple(self.store.filesystem.entries(path))
                 if all(entry.modified is not None and entry.modified <= self.before for entry in files):
                     why = f"{answers:,} answers of a service that nobody asks as it was then"
                     found.removals.append(Removal(entity_id, ANSWERS, why, (path,), files))

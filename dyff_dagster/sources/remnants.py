@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dyff_dagster.store import Store, local_path
-from dyff_dagster.store.trees import Entry, entries
+from dyff_dagster.store.trees import Entry
 
 _PART = ".part"
 _FOREIGN = ".incomplete"
@@ -23,7 +23,7 @@ def remnants(store: Store, before: datetime) -> list[Entry]:
     root = store.root / ".cache"
     return [
         entry
-        for entry in entries(root, store.local)
+        for entry in store.filesystem.entries(root)
         if entry.path.name.endswith((_PART, _FOREIGN))
         and not entry.link
         and entry.modified is not None

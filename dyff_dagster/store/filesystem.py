@@ -10,7 +10,9 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +20,26 @@ from upath import UPath
 
 from dyff_dagster.store.digests import FileDigest, digest_file, list_files
 from dyff_dagster.store.errors import StoreError
+from dyff_dagster.store.trees import Entry, files_below, refuse_link, remove_tree
 
 _BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file on its way to an object store in several pieces, which nobody sees until the last one is there.
+
+    Attributes:
+        path: Where it will lie.
+        identifier: What the server calls it.
+        size: Bytes that are there.
+        modified: When it was begun, or its last piece came.
+    """
+
+    path: UPath
+    identifier: str
+    size: int
+    modified: datetime
 
 
 class Filesystem(Protocol):
@@ -63,11 +83,33 @@ class Filesystem(Protocol):
     def clear(self, path: UPath) -> None:
         """Remove a directory that a killed process left, where that is known for certain."""
 
+    def entries(self, path: UPath) -> list[Entry]:
+        """The file at a path, or all files below the directory there, in order; none where there is nothing."""
+
+    def discard(self, path: UPath) -> None:
+        """Remove a file, or a directory with all in it, if it is there; no symbolic link is followed."""
+
+    def refuse_link(self, path: UPath) -> None:
+        """See that no directory on the way to a path is a symbolic link; LinkInStore where one is."""
+
+    def uploads(self, path: UPath) -> Sequence[Upload]:
+        """Uploads in several pieces to below a directory that have not come to their end."""
+
+    def abort(self, upload: Upload) -> None:
+        """Have the server drop the pieces of an upload, if it still has them."""
+
 
 class LocalFilesystem:
-    """A directory of this machine (or one mounted here)."""
+    """A directory of this machine (or one mounted here).
+
+    Args:
+        root: The store's root.
+    """
 
     local = True
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def read(self, path: UPath) -> bytes:
         return local_path(path).read_bytes()
@@ -136,6 +178,21 @@ class LocalFilesystem:
     def clear(self, path: UPath) -> None:
         shutil.rmtree(local_path(path), ignore_errors=True)
 
+    def entries(self, path: UPath) -> list[Entry]:
+        return sorted(files_below(local_path(path)), key=lambda entry: str(entry.path))
+
+    def discard(self, path: UPath) -> None:
+        remove_tree(self._root, local_path(path))
+
+    def refuse_link(self, path: UPath) -> None:
+        refuse_link(self._root, local_path(path))
+
+    def uploads(self, path: UPath) -> Sequence[Upload]:
+        return ()
+
+    def abort(self, upload: Upload) -> None:
+        """Nothing: a disk has no such uploads."""
+
 
 def local_path(path: UPath) -> Path:
     """A path of a local store as ``pathlib`` has it."""
@@ -153,7 +210,7 @@ def open_filesystem(root: UPath) -> Filesystem:
             raise StoreError(
                 f"the storage root {root} is a file: DYFF_STORAGE_ROOT must name a directory or a URL"
             )
-        return LocalFilesystem()
+        return LocalFilesystem(local_path(root))
     from dyff_dagster.store.remote import RemoteFilesystem
 
     return RemoteFilesystem(root)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -18,21 +17,23 @@ from datetime import UTC, datetime, timedelta
 
 from upath import UPath
 
+from dyff_dagster.schema.ids import is_id
 from dyff_dagster.store.commits import PURGED, Commit
 from dyff_dagster.store.errors import EntityBusy, StoreError
-from dyff_dagster.store.filesystem import local_path
+from dyff_dagster.store.filesystem import Upload, local_path
 from dyff_dagster.store.store import Store
-from dyff_dagster.store.trees import Entry, entries, refuse_link, remove
-from dyff_dagster.store.versions import FILES
+from dyff_dagster.store.trees import Entry
 
 ENTITY, VERSION, UNFINISHED, ANSWERS, DOWNLOAD = "entity", "version", "unfinished", "answers", "download"
+UPLOAD = "upload"
 """What can be removed: all of an entity but its history; an old version; what a crash left; answers that no evaluation
-asks for any more; the first part of a download."""
+asks for any more; the first part of a download; that of an upload, which a server keeps and nobody sees."""
 
 _STAYS = ("lock", "revisions", "history.json", PURGED)
 """What stays of an entity: who waits for the lock has its file open, and a history is no artifact."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_PROBE = re.compile(r"\.exclusive-[0-9a-f]{32}")
 _SCRATCH = "dyff-analysis-"
 _YOUNGEST = timedelta(hours=1)
 """Temporary files are there for a moment, some of them without the lock: none that is younger is touched."""
@@ -44,12 +45,13 @@ class Removal:
 
     Attributes:
         entity_id: Whose it is; empty where it is nobody's.
-        what: :data:`ENTITY`, :data:`VERSION`, :data:`UNFINISHED`, :data:`ANSWERS` or :data:`DOWNLOAD`.
+        what: :data:`ENTITY`, :data:`VERSION`, :data:`UNFINISHED`, :data:`ANSWERS`, :data:`DOWNLOAD` or :data:`UPLOAD`.
         why: Why nobody needs it, as a clause.
-        paths: What is removed, in this order.
+        paths: What is removed, in this order; of an upload how S3 names it.
         found: The files below them.
         newest: Number of the entity's newest commit when this was found; 0 where there was none.
         kind: The entity's kind, where that is known.
+        upload: The upload that is aborted, where it is one; then nothing else is removed.
     """
 
     entity_id: str
@@ -59,6 +61,7 @@ class Removal:
     found: tuple[Entry, ...]
     newest: int = 0
     kind: str | None = None
+    upload: Upload | None = None
 
 
 def whole_entity(store: Store, entity_id: str, why: str, kind: str | None = None) -> Removal | None:
@@ -69,11 +72,11 @@ def whole_entity(store: Store, entity_id: str, why: str, kind: str | None = None
         StoreError: One of its commits is damaged.
     """
     working = store.working(entity_id)
-    refuse_link(store.root, working, store.local)
+    store.filesystem.refuse_link(working)
     commits = store.commits(entity_id)
-    view = [path for path in _inside(store.directory(entity_id), store.local) if path.name != ".dyff"]
+    view = [path for path in _inside(store, store.directory(entity_id)) if path.name != ".dyff"]
     last = ("commits", "commit.json", *_STAYS)
-    rest = [path for path in _inside(working, store.local) if path.name not in last]
+    rest = [path for path in _inside(store, working) if path.name not in last]
     # What points to the current version goes first, and its commit after all before it: whoever reads finds the
     # current version or none, and never an older one in its place.
     paths = [
@@ -103,7 +106,7 @@ def old_versions(
         LinkInStore: It is reached through a symbolic link.
         StoreError: One of its commits is damaged.
     """
-    refuse_link(store.root, store.working(entity_id) / "commits", store.local)
+    store.filesystem.refuse_link(store.working(entity_id) / "commits")
     commits = store.commits(entity_id)
     until = {c.sequence: later.committed for c, later in itertools.pairwise(commits)}
     by_directory: dict[str, list[Commit]] = {}
@@ -143,33 +146,69 @@ def leftovers(store: Store, entity_id: str, before: datetime) -> list[Removal]:
         StoreError: One of its commits is damaged.
     """
     working = store.working(entity_id)
-    refuse_link(store.root, working, store.local)
+    store.filesystem.refuse_link(working)
     found: list[Removal] = []
 
     def add(path: UPath, why: str, until: datetime = before) -> None:
-        files = tuple(entries(path, store.local))
+        files = tuple(store.filesystem.entries(path))
         if all(entry.modified is not None and entry.modified <= until for entry in files):
             found.append(Removal(entity_id, UNFINISHED, why, (path,), files))
 
-    for path in _inside(working / "drafts", store.local):
+    for path in _inside(store, working / "drafts"):
         add(path, "a draft of a run that was killed")
-    for path in _inside(working, store.local):
+    for path in _inside(store, working):
         if path.name == "sorting" or path.name.startswith(_SCRATCH):
             add(path, "scratch space of a run that was killed")
     committed = {commit.path.name for commit in store.commits(entity_id)}
     listed: set[UPath] = set()
-    for path in _inside(working / "versions", store.local):
+    for path in _inside(store, working / "versions"):
         if path.name in committed:
-            listed |= {path / name for name in _listing(path)}
-        elif (path / FILES).exists():
+            listed |= {path / name for name in store.listing(path) or ()}
+        elif store.listing(path) is not None:
             add(path, "a version that was never committed")
         else:
             add(path, "a version that was never finished")
     known = {path for removal in found for path in removal.paths}
-    for entry in entries(store.directory(entity_id), store.local):
+    for entry in store.filesystem.entries(store.directory(entity_id)):
         taken = entry.path in listed or known.intersection(entry.path.parents)
         if _TEMPORARY.fullmatch(entry.path.name) and not taken:
             add(entry.path, "a temporary file", min(before, datetime.now(UTC) - _YOUNGEST))
+    return found
+
+
+def broken_uploads(store: Store, before: datetime) -> list[Removal]:
+    """Uploads in several pieces that no piece came to since a time: whoever was at it was killed.
+
+    Args:
+        store: The store.
+        before: What a piece came to later stays.
+
+    Raises:
+        StoreUnreachable: The server does not answer, or cannot say.
+    """
+    found = []
+    for upload in store.filesystem.uploads(store.root):
+        if upload.modified > before:
+            continue
+        first = upload.path.relative_to(store.root).parts[0]
+        # As S3 itself names it; two may be to the same place.
+        path = upload.path.with_name(f"{upload.path.name}?uploadId={upload.identifier}")
+        why = f"the first part of an upload, to which nothing came since {_moment(upload.modified)}"
+        entry = Entry(path, upload.size, upload.modified)
+        owner = first if is_id(first) else ""
+        found.append(Removal(owner, UPLOAD, why, (path,), (entry,), upload=upload))
+    return found
+
+
+def probes(store: Store, before: datetime) -> list[Removal]:
+    """Objects with which killed processes tried whether a place refuses to create what is there."""
+    found = []
+    for path in _inside(store, store.root):
+        files = tuple(store.filesystem.entries(path)) if _PROBE.fullmatch(path.name) else ()
+        if files and all(entry.modified is not None and entry.modified <= before for entry in files):
+            found.append(
+                Removal("", UNFINISHED, "a trial of the place, by a run that was killed", (path,), files)
+            )
     return found
 
 
@@ -193,7 +232,7 @@ def carry_out(
     for removal in removals:
         try:
             if removal.entity_id:
-                refuse_link(store.root, store.working(removal.entity_id) / "lock", store.local)
+                store.filesystem.refuse_link(store.working(removal.entity_id) / "lock")
             with store.lock(removal.entity_id) if removal.entity_id else nullcontext():
                 why = _changed(store, removal, before)
                 if not why:
@@ -203,8 +242,11 @@ def carry_out(
                         if removal.newest:
                             taken = json.dumps({"commit": removal.newest}).encode()
                             store.put_working(removal.entity_id, PURGED, taken)
-                    for path in removal.paths:
-                        remove(store.root, path, store.local)
+                    if removal.upload is not None:
+                        store.filesystem.abort(removal.upload)
+                    else:
+                        for path in removal.paths:
+                            store.filesystem.discard(path)
         except EntityBusy:
             why = "it is being computed"
         except (StoreError, OSError) as error:
@@ -218,18 +260,14 @@ def _changed(store: Store, removal: Removal, before: datetime) -> str:
         current = store.current(removal.entity_id)
         if (current.sequence if current is not None else 0) != removal.newest:
             return "it was committed anew meanwhile"
-    if removal.what == UNFINISHED:
+    if removal.what == UPLOAD:
+        if not any(found.paths == removal.paths for found in broken_uploads(store, before)):
+            return "it has come to its end, or a piece has come to it"
+    elif removal.what == UNFINISHED and removal.entity_id:
         still = {path for found in leftovers(store, removal.entity_id, before) for path in found.paths}
         if not still.issuperset(removal.paths):
             return "a run has taken it up"
     return ""
-
-
-def _listing(version: UPath) -> list[str]:
-    try:
-        return list(json.loads((version / FILES).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return []
 
 
 def _record(store: Store, commit: Commit) -> UPath:
@@ -237,20 +275,15 @@ def _record(store: Store, commit: Commit) -> UPath:
 
 
 def _found(store: Store, paths: Iterable[UPath]) -> tuple[Entry, ...]:
-    found = [entry for path in paths for entry in entries(path, store.local)]
+    found = [entry for path in paths for entry in store.filesystem.entries(path)]
     return tuple({entry.path: entry for entry in found}.values())
 
 
-def _inside(path: UPath, local: bool) -> list[UPath]:
+def _inside(store: Store, path: UPath) -> list[UPath]:
     """What lies directly in a directory, links and empty directories too."""
-    if local:
-        at = local_path(path)
-        names = set(os.listdir(at)) if at.is_dir() and not at.is_symlink() else set()  # noqa: PTH208
-    else:
-        depth = len(path.parts)
-        found = (entry.path.parts for entry in entries(path, local))
-        names = {parts[depth] for parts in found if len(parts) > depth}
-    return [path / name for name in sorted(names)]
+    if store.local and local_path(path).is_symlink():
+        return []
+    return [path / name for name in store.filesystem.names(path)]
 
 
 def _moment(when: datetime) -> str:

@@ -35,7 +35,7 @@ from dyff_dagster.store.draft import Draft
 from dyff_dagster.store.errors import CommitConflict, EntityBusy, StoreError
 from dyff_dagster.store.facts import Facts
 from dyff_dagster.store.fetched import cache_directory, cache_of_store, fetch_version
-from dyff_dagster.store.filesystem import local_path, open_filesystem
+from dyff_dagster.store.filesystem import Filesystem, local_path, open_filesystem
 from dyff_dagster.store.held import held_parts
 from dyff_dagster.store.inputs import Inputs
 from dyff_dagster.store.progress import Progress, no_progress
@@ -105,6 +105,19 @@ class Store:
     def variables(self, names: Iterable[str]) -> list[str]:
         """Of environment variables those that a process must have to write here; none where it is a disk."""
         return [] if self.local else variables_of(self.root.protocol, names)
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """The operations of the place where it lies, for what looks after a store: ``purge``, ``verify-store``."""
+        return self._files
+
+    def listing(self, version: UPath) -> dict[str, FileDigest] | None:
+        """What a version's directory says that it is made of, or None where it was never completed.
+
+        Raises:
+            StoreUnreachable: The place does not answer.
+        """
+        return self._versions.listing(version)
 
     @property
     def machine_root(self) -> Path:

@@ -1,4 +1,4 @@
-"""Directories of a store, listed and removed without ever following a symbolic link."""
+"""Directories of a store on a disk, listed and removed without ever following a symbolic link."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from pathlib import Path, PurePosixPath
 from upath import UPath
 
 from dyff_dagster.store.errors import StoreError
-from dyff_dagster.store.filesystem import local_path
-
-_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
-"""What fsspec's filesystems call the time of a file."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -52,16 +48,6 @@ class Entry:
     names: int = 1
 
 
-def entries(path: UPath, local: bool) -> list[Entry]:
-    """The file at a path, or all files below the directory there; none where there is nothing.
-
-    Args:
-        path: The file or directory.
-        local: Whether it is on a disk of this machine.
-    """
-    return sorted(_on_disk(path) if local else _elsewhere(path), key=lambda entry: str(entry.path))
-
-
 def bytes_of(found: Iterable[Entry]) -> int:
     """Bytes of some files, each counted once however many of its names are among them."""
     known = {entry.inode or entry.path: entry.size for entry in found}
@@ -76,74 +62,9 @@ def bytes_freed(found: Iterable[Entry]) -> int:
     return sum(same[0].size for same in by_file.values() if len(same) >= same[0].names)
 
 
-def remove(root: UPath, path: UPath, local: bool) -> None:
-    """Remove what lies at a path below ``root``: a file, a link itself, or a directory with all in it; or nothing.
-
-    On a disk every directory on the way is opened as none but a directory, so that nobody can put a link in its place
-    meanwhile.
-
-    Raises:
-        LinkInStore: One of them is a symbolic link.
-    """
-    if not local:
-        with contextlib.suppress(FileNotFoundError):
-            path.fs.rm(path.path, recursive=True)
-        return
-    relative = PurePosixPath(local_path(path).relative_to(local_path(root)))
-    with _opened(local_path(root), relative.parts[:-1], path) as directory:
-        if directory is None:
-            return
-        name = relative.name
-        try:
-            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return
-        if stat.S_ISDIR(mode):
-            shutil.rmtree(name, dir_fd=directory)
-        else:
-            os.unlink(name, dir_fd=directory)
-        os.fsync(directory)
-
-
-def refuse_link(root: UPath, path: UPath, local: bool) -> None:
-    """See that no directory on the way from ``root`` to ``path`` is a symbolic link, ``path`` itself included.
-
-    Raises:
-        LinkInStore: One is.
-    """
-    if not local:
-        return
-    at = local_path(root)
-    for part in local_path(path).relative_to(at).parts:
-        at /= part
-        if at.is_symlink():
-            raise LinkInStore(at)
-
-
-@contextlib.contextmanager
-def _opened(root: Path, parts: tuple[str, ...], path: UPath) -> Iterator[int | None]:
-    """The directory that lies at these parts below ``root``, open; None where there is none."""
-    descriptor: int | None = None
-    try:
-        try:
-            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-            for part in parts:
-                if stat.S_ISLNK(os.stat(part, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    raise LinkInStore(path)
-                below = os.open(part, _DIRECTORY, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = below
-        except FileNotFoundError:
-            yield None
-            return
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _on_disk(path: UPath) -> Iterator[Entry]:
-    waiting = [local_path(path)]
+def files_below(path: Path) -> Iterator[Entry]:
+    """The file at a path, or all files below the directory there, in no order; none where there is nothing."""
+    waiting = [path]
     while waiting:
         at = waiting.pop()
         try:
@@ -163,24 +84,60 @@ def _on_disk(path: UPath) -> Iterator[Entry]:
         )
 
 
-def _elsewhere(path: UPath) -> Iterator[Entry]:
+def remove_tree(root: Path, path: Path) -> None:
+    """Remove what lies at a path below ``root``: a file, a link itself, or a directory with all in it; or nothing.
+
+    Every directory on the way is opened as none but a directory, so that nobody can put a link in its place meanwhile.
+
+    Raises:
+        LinkInStore: One of them is a symbolic link.
+    """
+    relative = PurePosixPath(path.relative_to(root))
+    with _opened(root, relative.parts[:-1], path) as directory:
+        if directory is None:
+            return
+        name = relative.name
+        try:
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(name, dir_fd=directory)
+        else:
+            os.unlink(name, dir_fd=directory)
+        os.fsync(directory)
+
+
+def refuse_link(root: Path, path: Path) -> None:
+    """See that no directory on the way from ``root`` to ``path`` is a symbolic link, ``path`` itself included.
+
+    Raises:
+        LinkInStore: One is.
+    """
+    at = root
+    for part in path.relative_to(root).parts:
+        at /= part
+        if at.is_symlink():
+            raise LinkInStore(at)
+
+
+@contextlib.contextmanager
+def _opened(root: Path, parts: tuple[str, ...], path: Path) -> Iterator[int | None]:
+    """The directory that lies at these parts below ``root``, open; None where there is none."""
+    descriptor: int | None = None
     try:
-        found = path.fs.find(path.path, detail=True)
-    except FileNotFoundError:
-        return
-    start = len(path.path.strip("/"))
-    for name, said in found.items():
-        if said.get("type") == "directory":
-            continue
-        below = name.strip("/")[start:].strip("/")
-        yield Entry(
-            path=path / below if below else path, size=int(said.get("size") or 0), modified=_time(said)
-        )
-
-
-def _time(said: dict[str, object]) -> datetime | None:
-    for name in _TIMES:
-        value = said.get(name)
-        if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return None
+        try:
+            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            for part in parts:
+                if stat.S_ISLNK(os.stat(part, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    raise LinkInStore(path)
+                below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+        except FileNotFoundError:
+            yield None
+            return
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,9 @@ from typing import Any
 from upath import UPath
 
 from dyff_dagster.store.commits import Commit
-from dyff_dagster.store.digests import FileDigest, digest_file
-from dyff_dagster.store.errors import StoreError
-from dyff_dagster.store.filesystem import local_path
+from dyff_dagster.store.digests import FileDigest
+from dyff_dagster.store.errors import StoreError, StoreUnreachable
 from dyff_dagster.store.store import Store
-from dyff_dagster.store.trees import entries
 from dyff_dagster.store.versions import CLAIM, FILES
 
 MISSING, SURPLUS, DIFFERS, LINK, DAMAGED = "missing", "surplus", "differs", "link", "damaged"
@@ -104,7 +101,10 @@ def verify(
     Args:
         store: The store.
         entity_ids: These entities alone.
-        tell: Told how many bytes of how many were read, after each file.
+        tell: Told how many bytes of how many were read, after each version.
+
+    Raises:
+        StoreUnreachable: The place does not answer, so that nothing can be said of it.
     """
     findings: list[Finding] = []
     versions: dict[UPath, Commit] = {}
@@ -112,6 +112,8 @@ def verify(
     for entity_id in store.entity_ids() if entity_ids is None else entity_ids:
         try:
             commits = store.commits(entity_id)
+        except StoreUnreachable:
+            raise
         except StoreError as error:
             findings.append(Finding(entity_id, "", "its record of a commit", DAMAGED, str(error)))
             continue
@@ -139,13 +141,15 @@ def _verify_version(
 ) -> tuple[list[Finding], int, int]:
     """What is wrong with a version, and how many files and bytes of it were read."""
     name = commit.path.name
-    there = {str(entry.path.relative_to(commit.path)): entry for entry in entries(commit.path, store.local)}
+    there = {
+        str(entry.path.relative_to(commit.path)): entry for entry in store.filesystem.entries(commit.path)
+    }
     findings = [
         Finding(commit.entity_id, name, file, SURPLUS)
         for file in there
         if file not in commit.files and file not in _OWN
     ]
-    if _listing(commit.path) != dict(commit.files):
+    if _listing(store, commit.path) != dict(commit.files):
         what = MISSING if FILES not in there else DIFFERS
         findings.append(Finding(commit.entity_id, name, FILES, what))
     readable = [file for file in commit.files if file in there and not there[file].link]
@@ -154,7 +158,7 @@ def _verify_version(
             findings.append(Finding(commit.entity_id, name, file, MISSING))
         elif there[file].link:
             findings.append(Finding(commit.entity_id, name, file, LINK))
-    digests = threads.map(lambda file: _digest(commit.path / file, store.local), readable)
+    digests = threads.map(lambda file: _digest(store, commit.path / file), readable)
     for file, digest in zip(readable, digests, strict=True):
         findings += [
             Finding(commit.entity_id, name, file, what, detail)
@@ -167,31 +171,22 @@ def _verify_version(
     )
 
 
-def _listing(version: UPath) -> dict[str, FileDigest] | None:
+def _listing(store: Store, version: UPath) -> dict[str, FileDigest] | None:
     try:
-        known = json.loads((version / FILES).read_bytes())
-        return {name: FileDigest(**digest) for name, digest in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return store.listing(version)
+    except StoreUnreachable:
+        raise
+    except OSError:
         return None
 
 
-def _digest(path: UPath, local: bool) -> FileDigest | str:
+def _digest(store: Store, path: UPath) -> FileDigest | str:
     try:
-        if local:
-            return digest_file(local_path(path))
-        return _digest_elsewhere(path)
+        return store.filesystem.digest(path)
+    except StoreError as error:
+        return str(error)
     except OSError as error:
         return error.strerror or type(error).__name__
-
-
-def _digest_elsewhere(path: UPath) -> FileDigest:
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory(prefix="dyff-verify-") as directory:
-        target = Path(directory) / "file"
-        path.fs.get_file(path.path, str(target))
-        return digest_file(target)
 
 
 def _differences(expected: FileDigest, found: FileDigest | str) -> Iterator[tuple[str, str]]:

@@ -68,10 +68,10 @@ class Versions:
                 )
         tree = tree_digest(files)
         directory = data_version
-        known = self._listing(versions / directory)
+        known = self.listing(versions / directory)
         if (known is not None and known != files) or not (known or self._claim(versions / directory, tree)):
             directory = f"{data_version}-{tree[:16]}"
-            known = self._listing(versions / directory)
+            known = self.listing(versions / directory)
         version = versions / directory
         if known is None:
             self._files.clear(version)
@@ -108,7 +108,7 @@ class Versions:
         if self._files.local:
             local_path(version / FILES).chmod(0o444)
 
-    def _listing(self, version: UPath) -> dict[str, FileDigest] | None:
+    def listing(self, version: UPath) -> dict[str, FileDigest] | None:
         """What a version is made of, or None where it was never completed."""
         try:
             known = json.loads(self._files.read(version / FILES))

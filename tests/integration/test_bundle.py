@@ -27,8 +27,8 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.processes.process_table import LINUX
 from dyff_dagster.schema.content import digest_table
 from dyff_dagster.schema.parquet import open_dataset
-from dyff_dagster.store import Facts, Inputs, Store, no_progress
-from tests import servers
+from dyff_dagster.store import Facts, Inputs, Store, StoreError, no_progress
+from tests import object_store, servers
 from tests.integration import small_catalog, small_safety_case
 
 SCORE = """
@@ -61,14 +61,12 @@ class Ran:
     """The audit's catalog and storage, and a pair of keys."""
 
     catalog: Path
-    storage: Path
+    storage: Path | str
     private: Path
     public: Path
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    directory = tmp_path_factory.mktemp("audit")
+def ran_in(directory: Path, storage: Path | str) -> Ran:
     catalog = small_safety_case.add(small_catalog.write(directory / "catalog"))
     functions = catalog / "code" / "small_functions.py"
     functions.write_text(functions.read_text().partition("def score(")[0] + SCORE)
@@ -80,12 +78,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     document["cells"][0]["source"] = CELL
     notebook.write_text(json.dumps(document))
     loaded = Catalog.load(catalog)
-    store = Store(directory / "storage")
+    store = Store(storage)
     for entity in loaded.entities.values():
         if not is_declared_only(entity):
             Step(loaded, store, entity, no_progress).compute()
     command("keygen", "--out", "keys", cwd=directory)
-    return Ran(catalog, directory / "storage", directory / "keys.pem", directory / "keys.pub.pem")
+    return Ran(catalog, storage, directory / "keys.pem", directory / "keys.pub.pem")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    directory = tmp_path_factory.mktemp("audit")
+    return ran_in(directory, directory / "storage")
 
 
 def command(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -130,6 +134,54 @@ def test_a_bundle_is_verified_with_nothing_else_there(ran: Ran, tmp_path: Path) 
         ("case", "by_hand"): "asserted",
     }
     assert set(found["left_out"]) == {"rows", "doubled", "judged"}
+
+
+def test_a_bundle_of_a_store_in_a_bucket_is_verified_alike(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    with object_store.s3(tmp_path / "server") as server:
+        bucket = server.bucket(tmp_path, monkeypatch)
+        there = ran_in(tmp_path, f"{bucket.bucket}/root")
+        fetched = tmp_path / "another-machine"
+        monkeypatch.setenv("DYFF_CACHE", str(fetched))  # of the machine that computed it nothing is needed
+        store, key = Store(there.storage), read_private_key(there.private)
+        written = write_bundle("case", Catalog.load(there.catalog), store, tmp_path / "api.zip", key=key)
+        assert set(written.left_out) == {"rows", "doubled", "judged"}
+        # What is left out is not fetched either, unless scores were made of its rows.
+        (cache,) = (fetched / "stores").iterdir()
+        have = {path.name for path in cache.iterdir() if any(path.glob("versions/*"))}
+        assert {"case", "scores", "judged"} <= have and not have & {"rows", "doubled"}
+        path = bundled(there, tmp_path / "bundled")
+        whole = bundled(there, tmp_path / "whole", "--with-data")
+    assert path.read_bytes() == (tmp_path / "api.zip").read_bytes()
+    for file, left_out in ((path, {"rows", "doubled", "judged"}), (whole, set())):
+        found = json.loads(command("verify", file, "--key", there.public, "--json", cwd=tmp_path).stdout)
+        assert found["holds"] is True
+        assert set(found["left_out"]) == left_out
+        assert {(score["entity"], score["name"]): score["verdict"] for score in found["scores"]} == {
+            ("scores", "accuracy"): "recomputed",
+            ("case", "accuracy"): "recomputed",
+            ("case", "by_hand"): "asserted",
+        }
+
+
+def test_what_was_changed_in_a_bucket_goes_into_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    with object_store.s3(tmp_path / "server") as server:
+        bucket = server.bucket(tmp_path, monkeypatch)
+        there = ran_in(tmp_path, f"{bucket.bucket}/root")
+        commit = Store(there.storage).current("case")
+        assert commit is not None
+        page = commit.path / "index.html"
+        data = page.fs.cat_file(page.path)
+        page.fs.pipe_file(page.path, data.replace(b"doubles", b"triples"))
+        monkeypatch.setenv("DYFF_CACHE", str(tmp_path / "another-machine"))
+        with pytest.raises(StoreError, match=r"case: index\.html in s3://.* is not what was committed"):
+            write_bundle("case", Catalog.load(there.catalog), Store(there.storage), tmp_path / "b.zip")
+        assert not (tmp_path / "b.zip").exists()
 
 
 def test_a_changed_byte_is_named_and_the_status_is_one(ran: Ran, tmp_path: Path) -> None:

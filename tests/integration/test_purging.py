@@ -213,14 +213,14 @@ def test_a_crash_in_mid_purge_leaves_the_store_whole(made_twice: Desk, steps: in
     made = made_twice
     script = (
         "import os, sys\n"
-        "from dyff_dagster.store import purging\n"
+        "from dyff_dagster.store.filesystem import LocalFilesystem\n"
         "from dyff_dagster.cli import main\n"
-        "remove, left = purging.remove, [int(sys.argv[1])]\n"
+        "discard, left = LocalFilesystem.discard, [int(sys.argv[1])]\n"
         "def counted(*arguments):\n"
         "    if not left[0]: os._exit(9)\n"
         "    left[0] -= 1\n"
-        "    remove(*arguments)\n"
-        "purging.remove = counted\n"
+        "    discard(*arguments)\n"
+        "LocalFilesystem.discard = counted\n"
         "main(sys.argv[2:])\n"
     )
     options = ["purge", "--deleted", "--versions", "--older-than", "0", "--yes"]
@@ -382,16 +382,14 @@ def test_a_link_among_garbage_is_removed_itself_and_nothing_behind_it(made: Desk
 
 
 def test_a_link_put_in_a_directorys_place_at_the_last_moment_is_not_followed(tmp_path: Path) -> None:
-    from upath import UPath
-
-    from dyff_dagster.store.trees import LinkInStore, remove
+    from dyff_dagster.store.trees import LinkInStore, remove_tree
 
     (tmp_path / "outside" / "versions" / "v").mkdir(parents=True)
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "e").symlink_to(tmp_path / "outside")
-    root = UPath(tmp_path / "root")
+    root = tmp_path / "root"
     with pytest.raises(LinkInStore):
-        remove(root, root / "e" / "versions" / "v", local=True)
+        remove_tree(root, root / "e" / "versions" / "v")
     assert (tmp_path / "outside" / "versions" / "v").exists()
 
 

@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +18,35 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
-from dyff_dagster.schema.platform import Module
-from dyff_dagster.store import (
-    Commit,
-    CommitConflict,
-    EntityBusy,
-    Facts,
-    Inputs,
-    Store,
-    StoreError,
-    StoreUnreachable,
-)  # fmt: skip
-from dyff_dagster.store.digests import digest_file, list_files, tree_digest
+from dyff_dagster.store import Commit, CommitConflict, EntityBusy, Store, StoreError, StoreUnreachable
+from dyff_dagster.store.digests import digest_file, list_files
 from dyff_dagster.store.remote import RemoteFilesystem, variables_of
 from tests import object_store, servers
 from tests.integration import small_audit, small_catalog, small_safety_case
+from tests.integration.elsewhere_support import (
+    COMPUTED,
+    Elsewhere,
+    assert_one_of_many_creates,
+    commit_text,
+    files_of,
+    run_child,
+    versions,
+)
 from tests.integration.evaluation_support import QUICK, World
 from tests.integration.fault_server import Asked, FaultServer
-from tests.integration.small_audit import Place
-from tests.object_store import ObjectStore
-
-COMPUTED = ("rows", "functions", "doubled", "judged", "scores", "audited")
+from tests.object_store import ObjectStore, Server
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("moto")
-    with object_store.s3(directory) as url:
-        yield url
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with object_store.s3(tmp_path_factory.mktemp("moto")) as server:
+        yield server
 
 
 @pytest.fixture
-def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+def bucket(s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """A bucket of the test's own, which this process reaches too."""
-    for name, value in object_store.environment(s3_server).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DYFF_CACHE", str(tmp_path / "cache"))
-    name = "audits-" + tmp_path.name.replace("_", "-").lower()[:40].strip("-")
-    found = ObjectStore(s3_server, f"s3://{name}")
-    found.filesystem().mkdir(name)
-    return found
-
-
-@dataclass(frozen=True)
-class Elsewhere(Place):
-    """The small catalog, with its store in a bucket and the cache of one machine."""
-
-    url: str = ""
-    machine: str = "one"
-
-    @property
-    def store(self) -> Store:
-        return Store(self.url, cache=self.root / f"cache-{self.machine}")
-
-
-def commit_text(store: Store, text: str, *, spec: str = "s", besides: str | None = None) -> Commit:
-    with store.draft("m") as draft:
-        (draft.path / "a.txt").write_text(text)
-        version = tree_digest({"a.txt": digest_file(draft.path / "a.txt")})
-        if besides is not None:
-            (draft.path / "figure.txt").write_text(besides)
-        return draft.commit(
-            entity=Module(id="m", account="acme", name="m", artifacts=[{"path": "a.txt"}]),
-            data_version=version, inputs=Inputs(spec=spec), facts=Facts(),
-        )  # fmt: skip
-
-
-def versions(place: Place) -> dict[str, str]:
-    commits = {entity_id: place.store.current(entity_id) for entity_id in COMPUTED}
-    return {name: commit.data_version for name, commit in commits.items() if commit is not None}
+    return s3_server.bucket(tmp_path, monkeypatch)
 
 
 def test_a_whole_audit_in_a_bucket_is_what_it_is_on_a_disk(bucket: ObjectStore, tmp_path: Path) -> None:
@@ -212,25 +171,7 @@ def test_two_writers_of_the_same_rows_with_other_files_do_not_write_into_one_ver
 
 
 def test_of_many_who_create_one_object_at_once_one_does(bucket: ObjectStore) -> None:
-    store = Store(f"{bucket.bucket}/root")
-    path, made = store.root / "pointer", []
-    ready = threading.Barrier(8)
-
-    def create(number: int) -> None:
-        ready.wait(60)
-        try:
-            store._files.create(path, str(number).encode())
-            made.append(number)
-        except FileExistsError:
-            pass
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert len(made) == 1
-    assert store._files.read(path) == str(made[0]).encode()
+    assert_one_of_many_creates(Store(f"{bucket.bucket}/root"))
 
 
 class Overwriting(MemoryFileSystem):
@@ -250,18 +191,6 @@ def test_nothing_is_committed_where_create_overwrites(tmp_path: Path) -> None:
         commit_text(store, "one")
     assert store.current("m") is None
     assert Overwriting.store == {}
-
-
-def run_child(bucket: ObjectStore, cache: Path, *arguments: str) -> dict[str, Any] | None:
-    """What a process of another machine said; None where it was killed."""
-    env = {**os.environ, **bucket.environment, "DYFF_CACHE": str(cache)}
-    line = [sys.executable, "-m", "tests.integration.store_child", *arguments]
-    done = subprocess.run(line, cwd=servers.REPOSITORY, env=env, capture_output=True, text=True)
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert done.returncode == 0, done.stderr[-4000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
 
 
 def test_what_a_killed_machine_has_paid_for_another_one_takes_up(bucket: ObjectStore, tmp_path: Path) -> None:
@@ -332,13 +261,6 @@ def test_several_client_processes_write_into_one_bucket(bucket: ObjectStore, tmp
         world.store = Store(f"{bucket.bucket}/root")
         made = world.run(world.evaluation(2), replace(QUICK, processes=2))
         assert made.facts.rows == len(server.record) == 200
-
-
-def files_of(directory: Path, sizes: list[int]) -> Path:
-    directory.mkdir()
-    for number, size in enumerate(sizes):
-        (directory / f"{number:02d}.bin").write_bytes(os.urandom(size))
-    return directory
 
 
 def test_a_kill_in_mid_upload_shows_nothing_and_the_next_run_uploads_the_rest(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 from dyff_dagster.analysis.recipes import Derivation, top_level
 from dyff_dagster.analysis.records import ESTIMATORS
@@ -110,12 +110,13 @@ def write_bundle(
     Raises:
         EntityNotFound: There is no such entity.
         BundleError: Something was never computed, does not fit together, or was changed in the store.
+        StoreError: A store elsewhere does not answer, or something was changed there.
         FileExistsError: ``out`` is there.
     """
     content = collect(entity_id, catalog, store)
     sources = [_from_bytes(README, _README.format(subject=entity_id).encode())]
     left_out: dict[str, LeftOut] = {}
-    used = {} if with_data else _columns_used(content)
+    used = {} if with_data else _columns_used(content, store)
     withheld = frozenset[str]().union(*(catalog.withheld(name) or () for name in content.entities))
     for name, entity in content.entities.items():
         sources.append(_from_bytes(entity_path(name, "entity.json"), canonical_json(full_form(entity))))
@@ -131,8 +132,8 @@ def write_bundle(
             if missing:
                 left_out[name] = LeftOut(missing, reason)
             if rows_only:
-                sources += _shown_columns(name, commit, used.get(name, frozenset()), withheld)
-        sources += [_from_version(name, commit, file) for file in kept]
+                sources += _shown_columns(store, commit, used.get(name, frozenset()), withheld)
+        sources += [_from_version(store, commit, file) for file in kept]
     sources.sort(key=lambda source: source.name.encode())
     manifest = Manifest(
         subject=entity_id,
@@ -172,7 +173,7 @@ def _is_row_file(name: str) -> bool:
     return name.endswith(".parquet")
 
 
-def _columns_used(content: Content) -> dict[str, frozenset[str]]:
+def _columns_used(content: Content, store: Store) -> dict[str, frozenset[str]]:
     """The fields that the scores in the bundle were made of, by the entity that has them."""
     used: dict[str, frozenset[str]] = {}
     for name, commit in content.commits.items():
@@ -180,7 +181,7 @@ def _columns_used(content: Content) -> dict[str, frozenset[str]]:
         if not isinstance(entity, Measurement | SafetyCase) or ESTIMATORS not in commit.files:
             continue
         inputs = {item.keyword: item.entity for item in entity.inputs}
-        recorded = json.loads((commit.path / ESTIMATORS).read_bytes())
+        recorded = json.loads((store.on_disk(commit) / ESTIMATORS).read_bytes())
         for item in recorded.values():
             rows = Derivation.from_json(item).rows
             if rows is not None and rows.input in inputs:
@@ -189,17 +190,19 @@ def _columns_used(content: Content) -> dict[str, frozenset[str]]:
     return used
 
 
-def _shown_columns(name: str, commit: Commit, used: frozenset[str], withheld: frozenset[str]) -> list[Source]:
+def _shown_columns(
+    store: Store, commit: Commit, used: frozenset[str], withheld: frozenset[str]
+) -> list[Source]:
     """The columns that scores were made of, without those that bear the name of something withheld."""
     if not used:
         return []
-    table = open_dataset(commit.path).to_table()
+    table = open_dataset(store.on_disk(commit)).to_table()
     wanted = {top_level(field, table.column_names) for field in used}
     wanted -= {top_level(field, table.column_names) for field in withheld}
     described, rows = project(table, wanted | set(sort_keys(table.schema)))
     return [
-        _from_bytes(entity_path(name, "rows.json"), described),
-        _from_bytes(entity_path(name, "rows.arrow"), rows),
+        _from_bytes(entity_path(commit.entity_id, "rows.json"), described),
+        _from_bytes(entity_path(commit.entity_id, "rows.arrow"), rows),
     ]
 
 
@@ -207,14 +210,12 @@ def _from_bytes(name: str, data: bytes) -> Source:
     return Source.read(name, lambda: io.BytesIO(data))
 
 
-def _from_version(entity_id: str, commit: Commit, name: str) -> Source:
-    def opened() -> BinaryIO:
-        file: Any = (commit.path / name).open("rb")
-        return file  # type: ignore[no-any-return]
-
-    source = Source.read(version_path(entity_id, name), opened)
+def _from_version(store: Store, commit: Commit, name: str) -> Source:
+    path = store.on_disk(commit) / name
+    source = Source.read(version_path(commit.entity_id, name), lambda: path.open("rb"))
     if source.sha256 != commit.files[name].sha256:
         raise BundleError(
-            f"{entity_id}: {name} in {commit.path} is not what was committed: materialize {entity_id} again"
+            f"{commit.entity_id}: {name} in {commit.path} is not what was committed: materialize {commit.entity_id} "
+            "again"
         )
     return source
