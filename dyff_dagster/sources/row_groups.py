@@ -24,10 +24,6 @@ GROUP_BYTES = 32 * 1024 * 1024
 """Bytes of a row group, about, where rows are long: images, say."""
 
 
-_DICTIONARY_BYTES = 128 * 1024
-"""Bytes of a column's dictionary in a row group at most. Parquet's own limit is for groups of a million rows; with ours
-it is reached by columns that are all different, which are then written twice over and not smaller."""
-
 _HASHED = 256 * 1024
 """Bytes that are handed to the thread that digests, at least."""
 
@@ -62,9 +58,7 @@ def write_rows(
     with (
         _InTurn() as hashing,
         _HashedFile(target, hashing) as file,
-        pq.ParquetWriter(
-            file, schema, compression="zstd", dictionary_pagesize_limit=_DICTIONARY_BYTES
-        ) as writer,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
         _InTurn() as writing,
         _InTurn() as looking,
     ):
