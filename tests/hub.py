@@ -38,7 +38,7 @@ class Large:
 
     @cached_property
     def sha256(self) -> str:
-        """Of its bytes, taken once: each listing and each redirect names it, and the Hub need not read the file for that."""
+        """Of its bytes, taken once: each listing and each redirect names it."""
         return hashlib.sha256(self.data).hexdigest()
 
 

@@ -122,7 +122,9 @@ class _HashedFile(io.FileIO):
         self._size = 0
 
     def write(self, data: Any) -> int:
-        block = bytes(data)  # that of the caller, which may write into it afterwards; no copy of what is bytes
+        block = bytes(
+            data
+        )  # that of the caller, which may write into it afterwards; no copy of what is bytes
         self._waiting.append(block)
         self._size += len(block)
         if self._size >= _HASHED:
