@@ -21,6 +21,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class Large:
 
     data: bytes
     xet: str | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its bytes, taken once: each listing and each redirect names it."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 Content = bytes | Large
@@ -136,7 +142,7 @@ def pointer(content: Content) -> bytes:
     """What git keeps of a file: of a large one, where it is."""
     if isinstance(content, bytes):
         return content
-    digest = hashlib.sha256(content.data).hexdigest()
+    digest = content.sha256
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content.data)}\n".encode()
 
 
@@ -289,7 +295,7 @@ def _cdn(hub: Hub) -> type[BaseHTTPRequestHandler]:
             for repository in hub.repositories.values():
                 for files in repository.commits.values():
                     content = files.get(name)
-                    if isinstance(content, Large) and hashlib.sha256(content.data).hexdigest() == digest:
+                    if isinstance(content, Large) and content.sha256 == digest:
                         self.give(name, content.data, {"ETag": f'"{digest[:32]}"'})
                         return
             self.send(404, b"", {})
@@ -392,7 +398,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if isinstance(content, bytes):
                 self.give(file, content, {**headers, "ETag": f'"{git_blob(content)}"'})
                 return
-            digest = hashlib.sha256(content.data).hexdigest()
+            digest = content.sha256
             headers |= {
                 "X-Linked-Etag": f'"{digest}"',
                 "X-Linked-Size": str(len(content.data)),
@@ -414,7 +420,7 @@ def _entry(path: str, content: Content) -> dict[str, Any]:
     kept = pointer(content)
     entry: dict[str, Any] = {"type": "file", "path": path, "oid": git_blob(kept), "size": len(kept)}
     if isinstance(content, Large):
-        digest = hashlib.sha256(content.data).hexdigest()
+        digest = content.sha256
         entry |= {
             "size": len(content.data),
             "lfs": {"oid": digest, "size": len(content.data), "pointerSize": len(kept)},

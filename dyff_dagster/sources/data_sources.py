@@ -127,7 +127,7 @@ def _from_the_hub(
         ) from None
     cache = cache_of(store)
     fetched = fetch_files(repository, commit, files, cache, progress)
-    snapshot(repository, commit, allow, None, cache)
+    snapshot(repository, commit, allow, None, fetched, cache)
     taken = TakenData(notes={"repository": repository.name, "revision": commit})
     if wanted.revision != commit:
         taken.notes["requestedRevision"] = wanted.revision

@@ -135,9 +135,9 @@ def files_of(
         )
     listed = [entry for entry in tree if isinstance(entry, RepoFile)]
     for entry in listed:
-        if entry.path.startswith("/") or ".." in entry.path.split("/"):
+        if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
             raise SourceError(
-                f"{repository.owner}: a file of {repository} has a name that leads out of it: use another"
+                f"{repository.owner}: a file of {repository} has a name that leads out of it, or is none: use another"
             )
     wanted = set(
         filter_repo_objects(

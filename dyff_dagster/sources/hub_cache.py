@@ -5,7 +5,7 @@
     ROOT/.cache/huggingface/hub/models--ORG--NAME/
       blobs/DIGEST           the bytes of a file, by what the Hub knows them by
       blobs/DIGEST.part      those that came so far
-      snapshots/COMMIT/…     links to blobs, made by huggingface_hub.snapshot_download
+      snapshots/COMMIT/…     links to blobs, seen to be whole by huggingface_hub.snapshot_download
 
 What is committed is hard links to blobs: a second Model of the same bytes takes neither time nor space. The directory
 can be removed whenever nothing runs, and other programs can use it as their ``HF_HUB_CACHE``.
@@ -80,7 +80,7 @@ def fetch_files(
     Raises:
         SourceError: The Hub refuses, a file has not the digest that the Hub says, or there is no space for them.
     """
-    folder = cache / f"{repository.kind}s--{repository.name.replace('/', '--')}" / "blobs"
+    folder = _folder(repository, cache) / "blobs"
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_without_space(repository, files, folder)
     told = _Told(sum(file.size for file in files), progress)
@@ -110,15 +110,21 @@ def snapshot(
     commit: str,
     allow: Sequence[str] | None,
     ignore: Sequence[str] | None,
+    fetched: Sequence[Fetched],
     cache: Path,
 ) -> Path:
-    """The directory of a commit's files in the cache, as ``huggingface_hub`` makes it from the blobs that are there.
+    """The directory of a commit's files in the cache, as ``huggingface_hub`` has it.
 
     Raises:
         SourceError: The Hub refuses.
     """
     from huggingface_hub import snapshot_download
 
+    directory = _folder(repository, cache) / "snapshots" / commit
+    for item in fetched:
+        _point(directory / item.file.path, item.path)
+    # Of a file whose link is there the Hub is asked nothing, where it would be asked about each; what is left is its
+    # listing, kept in the cache so that other programs know a snapshot that is not whole.
     with explained(repository, commit):
         found = patiently(
             lambda: snapshot_download(
@@ -134,6 +140,17 @@ def snapshot(
             )
         )
     return Path(found)
+
+
+def _folder(repository: Repository, cache: Path) -> Path:
+    return cache / f"{repository.kind}s--{repository.name.replace('/', '--')}"
+
+
+def _point(link: Path, blob: Path) -> None:
+    """Show a blob under its name in a snapshot; left to ``huggingface_hub`` where the disk has no symbolic links."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        link.symlink_to(os.path.relpath(blob, link.parent))
 
 
 def _one(repository: Repository, commit: str, file: HubFile, blob: Path, told: _Told) -> FileDigest:

@@ -136,14 +136,13 @@ def _from_the_hub(
 ) -> Taken:
     files = hub.files_of(wanted.repository, commit, wanted.allow, wanted.ignore)
     _refuse_pickles(entity, [file.path for file in files], "ignorePatterns")
-    fetched = {
-        item.file.path: item for item in fetch_files(wanted.repository, commit, files, cache, progress)
-    }
-    directory = snapshot(wanted.repository, commit, wanted.allow, wanted.ignore, cache)
+    fetched = fetch_files(wanted.repository, commit, files, cache, progress)
+    directory = snapshot(wanted.repository, commit, wanted.allow, wanted.ignore, fetched, cache)
     taken = Taken(notes={"repository": wanted.repository.name, "revision": commit})
     if wanted.revision != commit:
         taken.notes["requestedRevision"] = wanted.revision
-    for path, item in fetched.items():
+    for item in fetched:
+        path = item.file.path
         place = _inside(entity, target, path)
         if not (directory / path).is_file():
             raise SourceError(

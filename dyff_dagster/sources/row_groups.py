@@ -24,6 +24,10 @@ GROUP_BYTES = 32 * 1024 * 1024
 """Bytes of a row group, about, where rows are long: images, say."""
 
 
+_HASHED = 256 * 1024
+"""Bytes that are handed to the thread that digests, at least."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What was written: how many rows, and the digests of the file."""
@@ -52,7 +56,8 @@ def write_rows(
     waiting: list[pa.RecordBatch] = []
     rows = size = written = 0
     with (
-        _HashedFile(target) as file,
+        _InTurn() as hashing,
+        _HashedFile(target, hashing) as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
         _InTurn() as writing,
         _InTurn() as looking,
@@ -81,7 +86,7 @@ def write_rows(
         flush()
         looking.wait()
         writing.wait()
-    return Written(written, file.digesting.digest())
+    return Written(written, file.digest())
 
 
 class _InTurn:
@@ -107,16 +112,35 @@ class _InTurn:
 
 
 class _HashedFile(io.FileIO):
-    """A new file whose digests are taken while it is written."""
+    """A new file whose digests are taken while it is written, in a thread: neither waits for the other for long."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hashing: _InTurn) -> None:
         super().__init__(path, "wb")
-        self.digesting = Digesting()
+        self._hashing = hashing
+        self._digesting = Digesting()
+        self._waiting: list[bytes] = []
+        self._size = 0
 
     def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        length = len(view)
-        self.digesting.update(view)
+        block = bytes(
+            data
+        )  # that of the caller, which may write into it afterwards; no copy of what is bytes
+        self._waiting.append(block)
+        self._size += len(block)
+        if self._size >= _HASHED:
+            blocks, self._waiting, self._size = self._waiting, [], 0
+            self._hashing.do(lambda: self._update(blocks))
+        view = memoryview(block)
         while view:
             view = view[super().write(view) :]
-        return length
+        return len(block)
+
+    def digest(self) -> FileDigest:
+        """Of all that was written."""
+        self._hashing.wait()
+        self._update(self._waiting)
+        return self._digesting.digest()
+
+    def _update(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            self._digesting.update(block)

@@ -96,6 +96,18 @@ def test_a_commit_is_looked_up_nowhere_and_a_branch_once(hub: Hub, store: Store)
     assert lookups == ["/api/models/acme/tiny/revision/main"]
 
 
+def test_the_hub_is_asked_for_each_file_once_and_no_more_about_it(hub: Hub, store: Store) -> None:
+    commit = hub.repository("acme/tiny").commit(FILES)
+    bring(hub_model(revision=commit), store)
+    asked = sorted((request.method, request.path) for request in hub.asked if "/resolve/" in request.path)
+    assert asked == [("GET", f"/acme/tiny/resolve/{commit}/{path}") for path in sorted(FILES)]
+    snapshot = cache_of(store) / "models--acme--tiny" / "snapshots" / commit
+    for path, content in FILES.items():
+        data = content.data if isinstance(content, Large) else content
+        assert not Path(os.readlink(snapshot / path)).is_absolute(), "the cache can be moved"
+        assert (snapshot / path).read_bytes() == data
+
+
 def test_what_a_branch_stood_for_is_what_is_fetched(hub: Hub, store: Store) -> None:
     repository = hub.repository("acme/tiny")
     first = repository.commit(FILES)
