@@ -52,22 +52,22 @@ def _may_run(declared: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
     """Everything upstream is there, whole, and not just being made; and this is not running already.
 
     What a look costs is the number of conditions times that of dependencies, whether or not something is left to
-    decide. So what is asked of a dependency is asked at once, and what only what is computed can be (about to start,
-    running, failed) is not asked of what is only declared.
+    decide, and two queries for each asset of which it is still open whether it runs. So what is cheap cuts first, and
+    whether it runs or failed is asked at once, and not of what is only declared.
     """
-    busy = _C.run_in_progress() | _C.backfill_in_progress()
-    asked = _C.any_deps_match(
-        (_C.missing() & ~_C.will_be_requested()).with_label("UnsatisfiedDependency")
-        | _C.execution_failed().with_label("FailedDependency")
-        | busy
-    ).with_label("a dependency is missing, failed or being computed")
+    held_up = _C.any_deps_match(
+        _C.execution_failed().with_label("FailedDependency")
+        | _C.run_in_progress()
+        | _C.backfill_in_progress()
+    )
     if declared:
-        keys = dg.AssetSelection.assets(*declared)
-        undeclared = _C.any_deps_match(_C.missing()).allow(keys).with_label("UnsatisfiedDependency")
-        asked = undeclared | asked.ignore(keys)
-    condition: dg.AutomationCondition[Any] = ~(
-        asked | busy
-    ) & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
+        held_up = held_up.ignore(dg.AssetSelection.assets(*declared))
+    condition: dg.AutomationCondition[Any] = (
+        ~_C.any_deps_missing().with_label("UnsatisfiedDependency")
+        & ~held_up.with_label("a dependency failed or is being computed")
+        & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
+        & ~_C.in_progress().with_label("it is being computed")
+    )
     return condition
 
 
