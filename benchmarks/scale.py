@@ -16,9 +16,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import dagster as dg
 
 from benchmarks import catalog as manifests
 from benchmarks.pairing import Claim, Contender, Seconds, arguments_parser, compare, report, timed
+from benchmarks.plain import Plain, plain_definitions
 from dyff_dagster import Catalog, DyffStorage, build_definitions
 from dyff_dagster.orchestration.automation import eager
 
@@ -38,24 +38,7 @@ _ROOT = Path(__file__).parents[1]
 _SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Plain:
-    """One asset as a person would write it down without us.
-
-    Attributes:
-        op: Name of its op; None: it is only declared.
-        spec: Arguments of its AssetSpec.
-        checks: Arguments of its AssetCheckSpecs.
-        tags: Of its op.
-    """
-
-    op: str | None
-    spec: Mapping[str, Any]
-    checks: tuple[Mapping[str, Any], ...]
-    tags: Mapping[str, Any]
-
-
-def plainly(defs: dg.Definitions) -> list["Plain"]:
+def plainly(defs: dg.Definitions) -> list[Plain]:
     """What definitions say, as plain values."""
     found = []
     for asset in defs.assets or ():
@@ -92,35 +75,6 @@ def _spec(spec: dg.AssetSpec) -> dict[str, Any]:
     }
 
 
-def plain_definitions(
-    assets: list[Plain], condition_of: Callable[[Plain], dg.AutomationCondition[Any] | None] = lambda _: None
-) -> dg.Definitions:
-    """The same with Dagster alone, computing nothing."""
-    return dg.Definitions(
-        assets=[
-            dg.AssetSpec(**asset.spec) if asset.op is None else _one_op(asset, condition_of(asset))
-            for asset in assets
-        ]
-    )
-
-
-def _one_op(asset: Plain, condition: dg.AutomationCondition[Any] | None) -> dg.AssetsDefinition:
-    checks = [dg.AssetCheckSpec(**check) for check in asset.checks]
-
-    @dg.multi_asset(
-        name=asset.op,
-        specs=[dg.AssetSpec(**asset.spec, automation_condition=condition)],
-        check_specs=checks,
-        op_tags=asset.tags,
-    )
-    def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield dg.MaterializeResult(
-            check_results=[dg.AssetCheckResult(passed=True, check_name=check.name) for check in checks]
-        )
-
-    return compute
-
-
 def load(defs: dg.Definitions) -> None:
     """What every code server, run and step does with them."""
     defs.get_repository_def().load_all_definitions()
@@ -139,7 +93,7 @@ def written_down(folder: Path, plain: Path) -> None:
         f"defs = build_definitions(Catalog.load({str(folder / 'catalog')!r}))\n"
     )
     (folder / "plain.py").write_text(
-        "import pickle\nfrom pathlib import Path\nfrom benchmarks.scale import plain_definitions\n"
+        "import pickle\nfrom pathlib import Path\nfrom benchmarks.plain import plain_definitions\n"
         f"defs = plain_definitions(pickle.loads(Path({str(plain)!r}).read_bytes()))\n"
     )
 
