@@ -144,10 +144,15 @@ def compare(contenders: Mapping[str, Contender], repeats: int = 7, warm_up: int 
 
 def arguments(description: str | None) -> argparse.Namespace:
     """Read the command line that every benchmark has: ``write`` and ``repeats``."""
+    return arguments_parser(description).parse_args()
+
+
+def arguments_parser(description: str | None) -> argparse.ArgumentParser:
+    """What reads it, for a benchmark that has more."""
     parser = argparse.ArgumentParser(description=(description or "").strip().split("\n")[0])
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats (default 7)")
-    return parser.parse_args()
+    return parser
 
 
 def table(claims: Sequence[Claim]) -> str:

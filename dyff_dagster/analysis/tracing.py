@@ -10,16 +10,18 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from dyff_dagster.analysis.display import table_frame
 from dyff_dagster.analysis.errors import AnalysisError
 from dyff_dagster.schema.ids import replication_id
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 Order = Literal["lowest", "highest"]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.dataset
 
 from dyff_dagster.evaluation.part import REPLICATION
 from dyff_dagster.evaluation.rows import INDEX
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.store import Completeness
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 _EXAMPLES = 10
 _BATCH_ROWS = 65_536
@@ -58,9 +61,11 @@ class _Counts:
 
 
 def _answered(answers: pyarrow.dataset.Dataset, replication: str) -> Iterator[np.ndarray]:
+    import pyarrow.dataset as ds  # takes pandas with it
+
     scanner = answers.scanner(
         columns=[INDEX],
-        filter=pyarrow.dataset.field(REPLICATION) == replication,
+        filter=ds.field(REPLICATION) == replication,
         batch_size=_BATCH_ROWS,
         batch_readahead=2,
         fragment_readahead=1,

@@ -6,11 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from dyff_dagster.evaluation.completeness import count
 from dyff_dagster.evaluation.errors import EvaluationError, EvaluationIncomplete
@@ -23,6 +22,9 @@ from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.ids import replication_id
 from dyff_dagster.schema.platform import Evaluation
 from dyff_dagster.store import Commit, Facts, Inputs, Progress, Store, columns_of, no_progress
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 _BATCH_ROWS = 1024
 
@@ -135,12 +137,14 @@ def _answers(
     expected: int,
     progress: Progress,
 ) -> Iterator[pa.RecordBatch]:
+    import pyarrow.dataset as ds  # takes pandas with it
+
     taken = 0
     names = [replication_id(entity.id, number) for number in range(entity.replications)]
     for number in sorted(range(entity.replications), key=names.__getitem__):
         scanner = found.scanner(
             columns=[INDEX, RESPONSES],
-            filter=(pyarrow.dataset.field(REPLICATION) == number) & pyarrow.dataset.field(CLASS).is_null(),
+            filter=(ds.field(REPLICATION) == number) & ds.field(CLASS).is_null(),
             batch_size=_BATCH_ROWS,
             batch_readahead=2,
             fragment_readahead=1,

@@ -9,15 +9,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from dyff_dagster.evaluation.errors import EvaluationError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 INDEX = "_index_"
 
@@ -153,9 +156,11 @@ def _scan(dataset: pyarrow.dataset.Dataset, columns: list[str], rows: int) -> It
     Arrow's scanner reads ahead of whoever takes the batches, as far as a whole data set of some hundred
     megabytes; a service takes them slowly. So a file that has the fields as they are is read without it.
     """
+    import pyarrow.dataset as ds  # takes pandas with it
+
     schema = pa.schema([dataset.schema.field(name) for name in columns])
     for fragment in dataset.get_fragments():
-        if isinstance(fragment, pyarrow.dataset.ParquetFileFragment) and _has(fragment, schema):
+        if isinstance(fragment, ds.ParquetFileFragment) and _has(fragment, schema):
             with fragment.open() as source, pq.ParquetFile(source) as file:
                 for batch in file.iter_batches(rows, columns=columns, use_threads=False):
                     if batch.num_rows:

@@ -6,12 +6,13 @@ sensor. Sessions never start by themselves, whatever they say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.names import asset_key
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.schema.platform import DyffEntity, InferenceSession
 
@@ -29,58 +30,92 @@ def automation_of(entity: DyffEntity, catalog: Catalog) -> str:
     return (catalog.annotation(entity.id, "automation") or MANUAL).strip()
 
 
-def condition_of(entity: DyffEntity, catalog: Catalog) -> dg.AutomationCondition[Any] | None:
-    """The condition of an entity's asset, or None where it is started by hand."""
+def condition_of(
+    entity: DyffEntity, catalog: Catalog, key_of: Callable[[DyffEntity], dg.AssetKey] = asset_key
+) -> dg.AutomationCondition[Any] | None:
+    """The condition of an entity's asset, or None where it is started by hand.
+
+    Args:
+        entity: The entity.
+        catalog: Where its annotations and what is upstream of it are.
+        key_of: The key of an entity's asset.
+    """
     said = automation_of(entity, catalog)
     if said == MANUAL:
         return None
-    return eager() if said == EAGER else on_cron(said)
+    upstream = [catalog.get(name) for name in catalog.upstream(entity.id)]
+    declared = [key_of(other) for other in upstream if is_declared_only(other)]
+    return eager(declared) if said == EAGER else on_cron(said, declared)
 
 
-def _may_run() -> dg.AutomationCondition[Any]:
-    """Everything upstream is there, whole, and not just being made; and this is not running already."""
+def _may_run(declared: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
+    """Everything upstream is there, whole, and not just being made; and this is not running already.
+
+    What a look costs is the number of conditions times that of dependencies, whether or not something is left to
+    decide, and two queries for each asset of which it is still open whether it runs. So what is cheap cuts first, and
+    whether it runs or failed is asked at once, and not of what is only declared.
+    """
+    held_up = _C.any_deps_match(
+        _C.execution_failed().with_label("FailedDependency")
+        | _C.run_in_progress()
+        | _C.backfill_in_progress()
+    )
+    if declared:
+        held_up = held_up.ignore(dg.AssetSelection.assets(*declared))
     condition: dg.AutomationCondition[Any] = (
         ~_C.any_deps_missing().with_label("UnsatisfiedDependency")
-        & ~_C.any_deps_match(_C.execution_failed()).with_label("FailedDependency")
-        & ~_C.any_deps_in_progress().with_label("a dependency is being computed")
+        & ~held_up.with_label("a dependency failed or is being computed")
         & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
         & ~_C.in_progress().with_label("it is being computed")
     )
     return condition
 
 
-def eager() -> dg.AutomationCondition[Any]:
+def eager(declared: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition[Any]:
     """Compute what is missing as soon as everything upstream is there, and again what has changed.
 
     A change is another spec, other code, or other content upstream: an upstream asset that was computed again and came
     out the same is none. After a failure it is tried once more when something has changed since, and not before.
+
+    Args:
+        declared: Dependencies that are only declared; a look asks less of them. They may be left out.
     """
-    # Three "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
+    # Two "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
     # operators right below it, and two of the same shape would take each other's memory for their own.
-    done = _C.newly_requested() | _C.newly_updated() | _C.initial_evaluation()
-    content = _C.any_deps_match(_C.data_version_changed()).since(done)
-    spec = _C.code_version_changed().since(done)
-    wanted = (
-        _C.missing().with_label("it was never computed")
-        | content.with_label("the content of a dependency changed since it was computed")
-        | spec.with_label("its spec changed since it was computed")
-        | _C.execution_failed().with_label("its last run failed")
+    changed = (
+        _C.any_deps_match(_C.data_version_changed()).with_label("the content of a dependency changed")
+        | _C.code_version_changed().with_label("its spec changed")
+    ).since(_C.newly_requested() | _C.newly_updated())
+    failed = _C.execution_failed()
+    # With "all of" around it the trigger has no time of its own, so that a dependency made in the very run in which
+    # this failed does not count as mended: within one look the failure comes last.
+    mended = (failed & (_C.any_deps_match(_C.newly_updated()) | _C.code_version_changed())).since(
+        _C.newly_requested() | failed.newly_true()
     )
-    mended = (_C.any_deps_updated() | _C.code_version_changed()).since(
-        _C.newly_requested() | _C.execution_failed().newly_true()
+    # Whether it failed is two queries. They are made once for each asset as long as it is asked of the whole asset,
+    # which is so at the start of an "all of" and not behind its other parts.
+    wanted = (failed & mended).with_label("it failed, and something was mended since") | (
+        ~failed
+        & (
+            _C.missing().with_label("it was never computed")
+            | changed.with_label("its spec, or the content of a dependency, changed since it was computed")
+        )
     )
-    retried = (~_C.execution_failed() | mended).with_label("it did not fail, or something was mended since")
-    condition: dg.AutomationCondition[Any] = (wanted & retried & _may_run()).with_label("eager")
+    condition: dg.AutomationCondition[Any] = (wanted & _may_run(declared)).with_label("eager")
     return condition
 
 
-def on_cron(line: str) -> dg.AutomationCondition[Any]:
+def on_cron(line: str, declared: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition[Any]:
     """Compute once after each tick of a cron line (in UTC), when everything upstream is there.
 
     What is then found unchanged is taken over and costs nothing.
+
+    Args:
+        line: The schedule.
+        declared: Dependencies that are only declared; a look asks less of them. They may be left out.
     """
     due = _C.cron_tick_passed(line).since_last_handled().with_label(f"the schedule {line} (UTC) is due")
-    condition: dg.AutomationCondition[Any] = (due & _may_run()).with_label(f"on schedule {line}")
+    condition: dg.AutomationCondition[Any] = (due & _may_run(declared)).with_label(f"on schedule {line}")
     return condition
 
 

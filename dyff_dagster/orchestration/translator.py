@@ -128,7 +128,7 @@ class DyffTranslator:
 
         Whatever is said here, an InferenceSession never does.
         """
-        return condition_of(data.entity, data.catalog)
+        return condition_of(data.entity, data.catalog, self.get_asset_key)
 
     def get_description(self, data: DyffTranslatorData) -> str | None:
         """What the entity is about, as Markdown, and a table of its specification's essentials.

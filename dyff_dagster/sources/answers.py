@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from dyff_dagster.catalog.derived import (
     REPLICATION,
@@ -36,6 +35,9 @@ from dyff_dagster.sources.readers import INDEX
 from dyff_dagster.sources.row_groups import write_rows
 from dyff_dagster.sources.views import BATCH, ViewError, apply, as_json, pipeline_of, rows_to_batch
 from dyff_dagster.store import Commit, Inputs, Progress, Store, no_progress
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 Row = dict[str, Any]
 

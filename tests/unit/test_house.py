@@ -59,6 +59,7 @@ HEAVY = {
     "nbconvert",
     "matplotlib",
     "scipy",
+    "pandas",
     "aiohttp",
     "dagster_k8s",
     "huggingface_hub",

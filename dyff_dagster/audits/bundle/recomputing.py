@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from dyff_dagster.analysis import OWN_CODE, own_code_digest
 from dyff_dagster.analysis.errors import AnalysisError
@@ -26,6 +25,9 @@ from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.parquet import open_dataset
 from dyff_dagster.schema.platform import Audit, DyffEntity
 from dyff_dagster.store import Commit, Score
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 TOLERANCE = 1e-9
 """A number made again may differ by this much, relatively and absolutely: sums are added in another order."""
