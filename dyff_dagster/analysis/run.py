@@ -32,6 +32,7 @@ from dyff_dagster.analysis.records import (
 from dyff_dagster.analysis.reports import commit_report
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
+from dyff_dagster.analysis.subjects import NOBODY, Subjects
 from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import tail
 from dyff_dagster.schema.content import digest_dataset
@@ -79,6 +80,7 @@ def run(
     run_id: str = "",
     git: str = "",
     documentation: DocumentationBase | None = None,
+    subjects: Subjects = NOBODY,
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -99,6 +101,7 @@ def run(
         run_id: The Dagster run, for the commit.
         git: Commit of the repository that the manifests are in, for the commit and the page.
         documentation: What its author says of it: where the page has no other title, it has this one.
+        subjects: What dyff-audit's context is told of the system and the method.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -125,7 +128,7 @@ def run(
     ):
         making = Making.now(run_id, git)
         heading = Heading.of(entity, documentation)
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making, heading)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making, heading, subjects)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
@@ -155,6 +158,8 @@ def run(
         if not outcome.succeeded:
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
+        if isinstance(entity, SafetyCase):
+            _make_room(entity.id, draft.path / PAGE)
         refuse_all_but_files(entity.id, draft.path)
         making = replace(making, packages=outcome.packages)
         try:
@@ -179,6 +184,7 @@ def _prepare(
     modules: Mapping[str, Path],
     making: Making,
     heading: Heading,
+    subjects: Subjects,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -202,7 +208,7 @@ def _prepare(
         **{item.entity: input_paths[item.entity] for item in entity.inputs},
     }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
-    write_configuration(job.config, entity, heading)
+    write_configuration(job.config, entity, heading, subjects)
     return job
 
 
@@ -302,6 +308,13 @@ def _commit_safety_case(
         facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
         run_id=making.run,
     )
+
+
+def _make_room(entity_id: str, page: Path) -> None:
+    """Remove what the method left where the page goes."""
+    if page.is_dir() and not page.is_symlink():
+        raise AnalysisError(f"{entity_id}: {PAGE} is a directory, and the page goes there; name it otherwise")
+    page.unlink(missing_ok=True)
 
 
 def _finished(page: Page, directory: Path, making: Making, *, with_notebook: bool) -> Page:

@@ -230,7 +230,8 @@ class _Inert(HTMLParser):
     """Refuses what :func:`sanitize` leaves out."""
 
     def __init__(self, owner: str) -> None:
-        super().__init__(convert_charrefs=True)
+        # Text as it stands: there "<" is always written as a reference.
+        super().__init__(convert_charrefs=False)
         self.owner = owner
         self.open: list[str] = []
 
@@ -262,6 +263,10 @@ class _Inert(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:
             raise self.refused(f"a stray </{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        if "<" in data:  # what a browser may take for a tag or a comment, and this parser does not
+            raise self.refused("a stray <")
 
     def handle_comment(self, data: str) -> None:
         raise self.refused("a comment")

@@ -67,6 +67,24 @@ def test_the_page_shows_what_dyff_audit_displays(results: dict[str, Any]) -> Non
     assert "<script" not in page
 
 
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("of a service", ["InferenceService | service | The <documented> service | It *copies*."]),
+        ("of a model", ["Model | model | The model | "]),
+    ],
+)
+def test_a_title_card_without_titles_has_those_of_the_system_and_the_method(
+    results: dict[str, Any], case: str, told: list[str]
+) -> None:
+    ours = results[case]["ours"]
+    assert ours == results[case]["theirs"]
+    assert ours["files"] == {"told.txt": f"{told[0]} | Method | method | A method |  | method | 0.9"}
+    shown = ("Untitled", "A method", *(part.replace("<", "&lt;").replace(">", "&gt;") for part in told[0].split(" | ")[2:3]))
+    for text in shown:
+        assert text in results[case]["page"]
+
+
 KERNEL = "audit-environment"
 
 
