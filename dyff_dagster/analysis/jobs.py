@@ -220,7 +220,9 @@ class Outcome:
             found = cls(**json.loads(read_back(path, _LARGEST) or b""))
         except (ValueError, TypeError, RecursionError):
             return None
-        texts = (found.error, found.ename, found.where, *found.packages) if _is_texts(found.packages) else (0,)
+        texts = (
+            (found.error, found.ename, found.where, *found.packages) if _is_texts(found.packages) else (0,)
+        )
         if not all(text is None or isinstance(text, str) for text in texts):
             return None
         if not (found.cell is None or type(found.cell) is int) or type(found.killed) is not bool:

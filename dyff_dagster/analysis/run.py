@@ -294,9 +294,7 @@ def _commit_measurement(
     )
 
 
-def _commit_safety_case(
-    entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making, job: Job
-) -> Commit:
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making, job: Job) -> Commit:
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
     # The frame is made here, where none of the method's code runs any more: it says what the page was made from.
     page = _finished(job.page, draft.path, making, with_notebook=job.notebook is not None)

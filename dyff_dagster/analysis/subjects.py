@@ -1,4 +1,4 @@
-"""The system and the method that a safety case is about, as dyff-audit's ``ctx.system`` and ``ctx.TitleCard`` want them.
+"""The system and the method that a safety case is about, for dyff-audit's ``ctx.system`` and ``ctx.TitleCard``.
 
 On the platform an analysis is told both, with their documentation, as ``data`` of its specification: under ``system``
 the Model, or the InferenceService where there is none, and under ``usecase`` the Method.

@@ -91,7 +91,7 @@ def refuse_all_but_files(entity_id: str, root: Path) -> None:
         name = path.relative_to(root).as_posix()
         if not name.isprintable():  # bytes that are no UTF-8 are not printable either
             raise StoreError(
-                f"{entity_id}: a file is named {ascii(name)}; name it in printable characters, as UTF-8"
+                f"{entity_id}: a file is named {name!a}; name it in printable characters, as UTF-8"
             )
         if path.is_symlink():
             raise StoreError(f"{entity_id}: {name} is a symbolic link; write the file itself")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dyff_dagster.analysis import AnalysisError, AnalysisTimeout, Limits, NotebookFailed
+from dyff_dagster.analysis import AnalysisError, Limits, NotebookFailed
 from dyff_dagster.processes import can_confine
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.platform import Measurement, SafetyCase
@@ -99,7 +99,10 @@ def test_what_a_method_leaves_is_neither_followed_nor_waited_for(
 @pytest.mark.parametrize(
     ("code", "named"),
     [
-        ("raise type('the patient\\nis 41', (Exception,), {})", "raised an exception at scoring_under_test.py:7"),
+        (
+            "raise type('the patient\\nis 41', (Exception,), {})",
+            "raised an exception at scoring_under_test.py:7",
+        ),
         (
             "exec(compile('raise KeyError', str(scratch / 'root/module/the patient is 41'), 'exec'))",
             "raised KeyError at scoring_under_test.py:7",
@@ -166,7 +169,9 @@ def test_a_link_does_not_make_its_reader_read_its_own_secrets(
     monkeypatch.setenv("MY_API_TOKEN", SECRET)
     bench = Bench(tmp_path)
     bench.notebook(NOTEBOOK, LEAKS)
-    assert run_elsewhere(tmp_path).startswith("case: notebook case.ipynb failed (cell 1): it raised KeyError; the log")
+    assert run_elsewhere(tmp_path).startswith(
+        "case: notebook case.ipynb failed (cell 1): it raised KeyError; the log"
+    )
     assert SECRET.encode() not in bytes_below(Path(bench.store.root))
 
 
@@ -241,7 +246,10 @@ def test_a_script_in_whatever_is_shown_is_text(tmp_path: Path, kind: str) -> Non
     entity = bench.safety_case(name=SCRIPT, description=SCRIPT)
     if kind == "notebook":
         bench.notebook(
-            NOTEBOOK, SINKS, f"#md {SCRIPT}", "from IPython.display import HTML, Markdown, display\ndisplay(HTML(S), Markdown(S)); print(S); S"
+            NOTEBOOK,
+            SINKS,
+            f"#md {SCRIPT}",
+            "from IPython.display import HTML, Markdown, display\ndisplay(HTML(S), Markdown(S)); print(S); S",
         )
     else:
         body = (NOTEBOOK + SINKS + "yield S").replace("\n", "\n    ")
@@ -299,9 +307,13 @@ def test_whatever_stands_on_a_page_what_it_was_made_from_is_said_by_us(tmp_path:
 def test_a_score_of_another_analysis_is_not_published_as_this_ones(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     cell = NOTEBOOK + "ctx.score('auc', 0.9, 0.8, 0.95, 8)\npath = ctx.output_path / '.dyff/scores.json'\n"
-    cell += "found = json.loads(path.read_text()); score = found['scores'][0]\nCHANGE\npath.write_text(json.dumps(found))"
+    cell += "found = json.loads(path.read_text()); score = found['scores'][0]\n"
+    cell += "CHANGE\npath.write_text(json.dumps(found))"
     for change, named in (
-        ("score['analysis'] = 'another'", r"score 'auc' is said to be of another analysis; it must be 'case'"),
+        (
+            "score['analysis'] = 'another'",
+            r"score 'auc' is said to be of another analysis; it must be 'case'",
+        ),
         ("score['metadata']['refs']['method'] = 'm'", r"score 'auc' is said to be of another method"),
         ("score['metadata'] = score['analysis'] = None", ""),
         ("pass", ""),
@@ -337,7 +349,9 @@ print((scratch / "lingers").read_text())
 
 
 @pytest.mark.parametrize("kind", ["notebook", "function"])
-def test_a_process_that_is_left_behind_is_gone_before_anything_is_published(tmp_path: Path, kind: str) -> None:
+def test_a_process_that_is_left_behind_is_gone_before_anything_is_published(
+    tmp_path: Path, kind: str
+) -> None:
     """It goes on writing where the result is made, until it is ended; what is published is whole and stays so."""
     bench = Bench(tmp_path)
     entity: Measurement | SafetyCase

@@ -80,7 +80,11 @@ def test_a_title_card_without_titles_has_those_of_the_system_and_the_method(
     ours = results[case]["ours"]
     assert ours == results[case]["theirs"]
     assert ours["files"] == {"told.txt": f"{told[0]} | Method | method | A method |  | method | 0.9"}
-    shown = ("Untitled", "A method", *(part.replace("<", "&lt;").replace(">", "&gt;") for part in told[0].split(" | ")[2:3]))
+    shown = (
+        "Untitled",
+        "A method",
+        *(part.replace("<", "&lt;").replace(">", "&gt;") for part in told[0].split(" | ")[2:3]),
+    )
     for text in shown:
         assert text in results[case]["page"]
 

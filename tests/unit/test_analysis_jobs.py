@@ -1,4 +1,4 @@
-"""What comes back from a process in which a method's code ran: it may be anything, and may have been left by that code."""
+"""What comes back from a process in which a method's code ran: it may be anything, whoever left it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def content(**parts: Any) -> str:
 )
 def test_without_content_there_is_no_page(tmp_path: Path, what: str) -> None:
     put(tmp_path / "content.json", what)
-    with pytest.raises(AnalysisError, match="^case: it ended without a page; let the method end by itself"):
+    with pytest.raises(AnalysisError, match=r"^case: it ended without a page; let the method end by itself"):
         job(tmp_path).read_content()
 
 
@@ -174,7 +174,9 @@ def test_content_that_did_not_come_out_of_the_sanitizer_is_refused(
     tmp_path: Path, part: str, html: str
 ) -> None:
     (tmp_path / "content.json").write_text(content(**{part: html}))
-    with pytest.raises(AnalysisError, match="^case: its page was written past dyff-dagster, and has ") as raised:
+    with pytest.raises(
+        AnalysisError, match=r"^case: its page was written past dyff-dagster, and has "
+    ) as raised:
         job(tmp_path).read_content()
     assert "\n" not in str(raised.value)
 
