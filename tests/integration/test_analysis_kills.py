@@ -101,8 +101,8 @@ def test_a_run_that_is_killed_at_any_step_publishes_all_or_nothing_and_the_next_
             break
         assert status == -signal.SIGKILL
         died += 1
-        step += 5
-    assert died > 3
+        step += 9  # each takes a whole run
+    assert died > 2
     # What was left lies in no one's way, and is cleared by the one that came through.
     assert bench.leftovers(entity.id) == []
     write(77)

@@ -139,4 +139,4 @@ def test_what_dyff_audits_context_is_told_makes_another_page_where_it_can_ask(tm
     commit = storage.store().current("case")
     assert commit is not None
     page = unescape(Path(commit.path / "index.html").read_text("utf-8"))
-    assert "'title': 'fourth', 'summary': 'It doubles.'" in page and "'title': 'Of fourth'" in page
+    assert "'summary': 'It doubles.', 'title': 'fourth'" in page and "'title': 'Of fourth'" in page
