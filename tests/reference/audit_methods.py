@@ -133,6 +133,7 @@ said += [ctx.usecase.spec.kind, ctx.usecase.spec.id, ctx.usecase.documentation.t
 said += [ctx.analysis.method.id, ctx.get_argument("threshold")]
 (ctx.output_path / "told.txt").write_text(" | ".join(said))
 ctx.Score(output="accuracy", quantity=50, text="Half")
+ctx.Curve(output="roc", points={"x": [0.0, 0.5, 1.0], "y": [0.0, 0.75, 1.0]}, text="Of two thresholds")
 """,
 )
 """It leaves to the platform what the system and the method are called."""
@@ -145,7 +146,16 @@ SCORES = [
         "maximum": 100,
         "format": "{quantity:.1f}{unit}",
         "unit": "%",
-    }
+    },
+    {
+        "name": "roc",
+        "title": "ROC",
+        "summary": "True against false positives",
+        "dimensions": {
+            name: {"name": name, "title": name, "summary": name, "priority": "secondary"}
+            for name in ("x", "y")
+        },
+    },
 ]
 
 
@@ -264,7 +274,9 @@ def made(directory: Path) -> dict[str, Any]:
         return {"rows": table.sort_by([(name, "ascending") for name in table.column_names]).to_pylist()}
     scores = json.loads((directory / ".dyff" / "scores.json").read_text())["scores"]
     names = ("name", "title", "summary", "quantity", "quantityString", "text", "unit", "format", "priority")
+    curves = directory / ".dyff" / "curves.json"
     return {
+        "curves": json.loads(curves.read_text())["curves"] if curves.exists() else [],
         "scores": [{name: score[name] for name in names} for score in scores],
         "files": {path.name: path.read_text() for path in directory.glob("*.txt")},
     }

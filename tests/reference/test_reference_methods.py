@@ -79,6 +79,7 @@ def test_a_title_card_without_titles_has_those_of_the_system_and_the_method(
 ) -> None:
     ours = results[case]["ours"]
     assert ours == results[case]["theirs"]
+    assert [curve["points"] for curve in ours["curves"]] == [{"x": [0.0, 0.5, 1.0], "y": [0.0, 0.75, 1.0]}]
     assert ours["files"] == {"told.txt": f"{told[0]} | Method | method | A method |  | method | 0.9"}
     shown = (
         "Untitled",
