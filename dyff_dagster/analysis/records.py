@@ -254,28 +254,6 @@ def read_scores(directory: Path) -> tuple[Score, ...]:
     return tuple(score for _, score in sorted(found.values(), key=lambda item: item[0]))
 
 
-def check_scores_are_of(directory: Path, analysis_id: str, method: str) -> None:
-    """See that the reported scores say of themselves that they are this analysis's, or say nothing.
-
-    Raises:
-        AnalysisError: One is said to be of another analysis or method, or the file is not in the form that this
-            module writes.
-    """
-    found = _read(directory / SCORES)
-    if found is None:
-        return
-    read_scores(directory)
-    for score in found["scores"]:
-        metadata = score.get("metadata")
-        refs = metadata.get("refs") if isinstance(metadata, dict) else None
-        said = refs.get("method") if isinstance(refs, dict) else None
-        for what, named, own in (("analysis", score.get("analysis"), analysis_id), ("method", said, method)):
-            if named is not None and named != own:
-                raise AnalysisError(
-                    f"{analysis_id}: score {score['name']!r} is said to be of another {what}; it must be {own!r}"
-                )
-
-
 def settle_scores(directory: Path, declared: Sequence[ScoreSpec], analysis_id: str) -> None:
     """Hold the reported scores against those that the method declares, and record them as it describes them.
 

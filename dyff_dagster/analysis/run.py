@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dyff_dagster.analysis.attribution import check_scores_are_of
 from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
 from dyff_dagster.analysis.configuration import Heading, write_configuration
@@ -22,7 +23,6 @@ from dyff_dagster.analysis.preconditions import check_analysis
 from dyff_dagster.analysis.provenance import origins_of
 from dyff_dagster.analysis.records import (
     FIGURE,
-    check_scores_are_of,
     describe_scores,
     read_conclusion,
     read_scores,

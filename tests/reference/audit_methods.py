@@ -216,7 +216,7 @@ def about(case: SafetyCase, with_model: bool) -> Subjects:
     )
     model = Model.model_validate({**MODEL, "kind": "Model"})
     method = Method.model_validate({**json.loads(json.dumps(full_form(case.method))), "kind": "Method"})
-    documentation = {"service": Documentation(title="The <documented> service", summary="It *copies*.")}
+    documentation = {"service": Documentation(title="The documented service", summary="It *copies*.")}
     return subjects_of(
         case,
         {entity.id: entity for entity in (service, method, *([model] if with_model else []))},
