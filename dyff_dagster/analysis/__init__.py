@@ -24,10 +24,12 @@ from dyff_dagster.analysis.limits import Limits
 from dyff_dagster.analysis.own_code import OWN_CODE, own_code_digest, uses_own_code
 from dyff_dagster.analysis.run import Worker, run
 from dyff_dagster.analysis.statistics import Estimate
+from dyff_dagster.analysis.subjects import SUBJECTS, Subjects, asks_for_subjects, subjects_of
 
 __all__ = [
     "OWN_CODE",
     "PAGE_FORMAT",
+    "SUBJECTS",
     "AnalysisContext",
     "AnalysisError",
     "AnalysisTimeout",
@@ -37,12 +39,15 @@ __all__ = [
     "Limits",
     "NotebookFailed",
     "OutOfMemory",
+    "Subjects",
     "UnknownKeyword",
     "Worker",
     "WrongRow",
+    "asks_for_subjects",
     "has_heading",
     "own_code_digest",
     "run",
+    "subjects_of",
     "uses_own_code",
     "work",
 ]

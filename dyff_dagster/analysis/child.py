@@ -15,7 +15,7 @@ from pathlib import Path
 from dyff_dagster.analysis.configuration import CONFIG_FILE
 from dyff_dagster.analysis.context import STORAGE_ROOT
 from dyff_dagster.analysis.errors import AnalysisTimeout, OutOfMemory
-from dyff_dagster.analysis.jobs import Job, Outcome
+from dyff_dagster.analysis.jobs import Job, Outcome, read_back
 from dyff_dagster.analysis.limits import Limits
 from dyff_dagster.processes import (
     GuardedProcess,
@@ -29,6 +29,9 @@ from dyff_dagster.store import Progress
 
 POLL = 0.1
 """Seconds between two looks at a running analysis."""
+
+_AT_ONCE = 1 << 20
+"""Bytes of progress that are taken in at one look."""
 
 _CACHES = (
     "HF_HOME",
@@ -185,11 +188,8 @@ def _end(status: int) -> str:
 
 def pass_on(path: Path, start: int, progress: Progress) -> int:
     """Report the lines from byte ``start`` on, and return where the next one begins."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read()
-    except FileNotFoundError:
+    text = read_back(path, _AT_ONCE, start)
+    if text is None:
         return start
     whole = text[: text.rfind(b"\n") + 1]
     for line in whole.splitlines():

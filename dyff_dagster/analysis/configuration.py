@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from dyff_dagster.analysis.errors import AnalysisError
+from dyff_dagster.analysis.subjects import NOBODY, Subjects, subjects_data
 from dyff_dagster.schema.ids import check_id, null_id
 from dyff_dagster.schema.interchange import full_form
 from dyff_dagster.schema.platform import Analysis, DocumentationBase, DyffEntity, Measurement, SafetyCase
@@ -54,10 +55,16 @@ class Configuration:
     heading: Heading
 
 
-def write_configuration(path: Path, entity: Measurement | SafetyCase, heading: Heading) -> None:
-    """Write an entity's analysis down."""
+def write_configuration(
+    path: Path, entity: Measurement | SafetyCase, heading: Heading, subjects: Subjects = NOBODY
+) -> None:
+    """Write an entity's analysis down, with what it is told of its subjects."""
     # The reference reads no other form than a spec with the id in it, and finds the method's scores there.
     spec = full_form(entity)
+    data = list(spec.get("data", []))
+    told = {item["key"] for item in data}
+    if added := [item for item in subjects_data(subjects) if item["key"] not in told]:
+        spec["data"] = data + added
     config = {
         "spec": {"id": entity.id, **{name: spec[name] for name in _FIELDS if name in spec}},
         "heading": asdict(heading),

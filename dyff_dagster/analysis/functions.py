@@ -141,6 +141,7 @@ def place_of(trace: TracebackType | None, directories: Iterable[Path]) -> str:
     for frame in reversed(traceback.extract_tb(trace)):
         path = Path(frame.filename).resolve()
         for root in roots:
-            if root in path.parents:
+            # A name that code was compiled under may be anything.
+            if root in path.parents and path.is_file():
                 return f"{path.relative_to(root).as_posix()}:{frame.lineno}"
     return ""

@@ -94,6 +94,25 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What stands within a page's frame; sanitized HTML, but for the title and subtitle, which are text.
+
+    Attributes:
+        title: Of the page; empty: the entity's name.
+        subtitle: Below it, or empty.
+        lead: What the entity is about.
+        scores: The table of scores, or empty.
+        body: The argument.
+    """
+
+    title: str = ""
+    subtitle: str = ""
+    lead: str = ""
+    scores: str = ""
+    body: str = ""
+
+
+@dataclass(frozen=True)
 class Entry:
     """A line of the list of pages."""
 
@@ -112,7 +131,12 @@ def render_page(notebook: Any, page: Page, base: Path | None = None) -> str:
         page: What stands around it.
         base: Directory in which images that the notebook's text names are found, to be embedded.
     """
-    return _render(notebook, page, base=base, code=False)
+    return frame(content_of_notebook(notebook, page, base), page)
+
+
+def content_of_notebook(notebook: Any, page: Page, base: Path | None = None) -> Content:
+    """What :func:`render_page` puts within the page's frame."""
+    return _content(_cells(notebook, base, code=False), page, code=False)
 
 
 def render_notebook(path: Path | UPath, page: Page | None = None) -> str:
@@ -125,7 +149,8 @@ def render_notebook(path: Path | UPath, page: Page | None = None) -> str:
     import nbformat
 
     notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
-    return _render(notebook, page or Page(title=path.name, kind="Notebook"), base=None, code=True)
+    page = page or Page(title=path.name, kind="Notebook")
+    return frame(_content(_cells(notebook, None, code=True), page, code=True), page, code=True)
 
 
 def render_body(body: str, page: Page) -> str:
@@ -135,7 +160,12 @@ def render_body(body: str, page: Page) -> str:
         body: What stands on it.
         page: What stands around it.
     """
-    return _shell(body, page, code=False)
+    return frame(content_of_body(body, page), page)
+
+
+def content_of_body(body: str, page: Page) -> Content:
+    """What :func:`render_body` puts within the page's frame."""
+    return _content(body, page, code=False)
 
 
 def render_index(entries: Iterable[Entry]) -> str:
@@ -143,30 +173,43 @@ def render_index(entries: Iterable[Entry]) -> str:
     return environment().get_template("index.html.j2").render(entries=list(entries))
 
 
-def _render(notebook: Any, page: Page, *, base: Path | None, code: bool) -> str:
-    return _shell(_cells(notebook, base, code), page, code=code)
-
-
-def _shell(body: str, page: Page, *, code: bool) -> str:
-    from markupsafe import Markup
+def _content(body: str, page: Page, *, code: bool) -> Content:
     from nbconvert.filters import markdown2html
 
     title, subtitle, body = _take_title(body)
+    return Content(
+        title=title,
+        subtitle=subtitle,
+        lead=sanitize(markdown2html(page.description), headings=2) if page.description else "",
+        scores=score_table(page.scores, page.about) if page.scores else "",
+        body=sanitize(body, headings=2, scrolled=not code),
+    )
+
+
+def frame(content: Content, page: Page, *, code: bool = False) -> str:
+    """A page: its content, and around it who it is of and what it was made from.
+
+    Args:
+        content: What stands within.
+        page: What stands around it.
+        code: Whether code is shown in colours.
+    """
+    from markupsafe import Markup
+
     kicker = _KINDS.get(page.kind, page.kind)
-    lead = sanitize(markdown2html(page.description), headings=2) if page.description else ""
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             page=page,
             kicker=f"{kicker} · executed notebook" if code and page.kind != "Notebook" else kicker,
-            title=title or page.title,
-            subtitle=subtitle,
+            title=content.title or page.title,
+            subtitle=content.subtitle,
             # These come out of the sanitizer, or are made here.
-            lead=Markup(lead),  # noqa: S704
+            lead=Markup(content.lead),  # noqa: S704
             conclusion=Markup(conclusion_card(page.conclusion, page.holds, page.verdict)),  # noqa: S704
-            scores=Markup(score_table(page.scores, page.about)),  # noqa: S704
-            body=Markup(sanitize(body, headings=2, scrolled=not code)),  # noqa: S704
+            scores=Markup(content.scores),  # noqa: S704
+            body=Markup(content.body),  # noqa: S704
             making=Markup("" if page.making is None else page.making.to_html()),  # noqa: S704
             code_style=Markup(_code_style()) if code else "",  # noqa: S704
         )

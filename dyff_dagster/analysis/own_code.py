@@ -67,20 +67,25 @@ def uses_own_code(method: MethodBase, modules: Iterable[Commit]) -> bool:
     bodies = (implementation.pythonFunction, implementation.pythonRubric)
     if any(body is not None and body.fullyQualifiedName.startswith(_NAME.decode() + ".") for body in bodies):
         return True
-    return any(_names_it(module.path, tuple(sorted(module.files))) for module in modules)
+    return is_named_in(_NAME, modules)
+
+
+def is_named_in(name: bytes, modules: Iterable[Commit]) -> bool:
+    """Whether a package's name stands in any file of these versions of modules."""
+    return any(_names_it(name, module.path, tuple(sorted(module.files))) for module in modules)
 
 
 @lru_cache(maxsize=1024)
-def _names_it(version: UPath, files: tuple[str, ...]) -> bool:
-    """Whether the name stands in a file of a version; a version never changes, so it is read once."""
-    return any(_has_name(version / name) for name in files)
+def _names_it(name: bytes, version: UPath, files: tuple[str, ...]) -> bool:
+    """Whether a name stands in a file of a version; a version never changes, so it is read once."""
+    return any(_has_name(name, version / file) for file in files)
 
 
-def _has_name(path: UPath) -> bool:
+def _has_name(name: bytes, path: UPath) -> bool:
     with path.open("rb") as file:
         rest = b""
         while block := file.read(_BLOCK):
-            if _NAME in rest + block:
+            if name in rest + block:
                 return True
-            rest = block[1 - len(_NAME) :]
+            rest = block[1 - len(name) :]
     return False

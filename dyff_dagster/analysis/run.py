@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dyff_dagster.analysis.attribution import check_scores_are_of
 from dyff_dagster.analysis.child import hint_of, work
 from dyff_dagster.analysis.completeness import check_completeness
 from dyff_dagster.analysis.configuration import Heading, write_configuration
 from dyff_dagster.analysis.errors import AnalysisError, FunctionFailed, IncompleteRows, NotebookFailed
-from dyff_dagster.analysis.html import Page
-from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.html import Origin, Page, frame
+from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome, read_back
 from dyff_dagster.analysis.limits import Limits
 from dyff_dagster.analysis.making import MADE, Making, version_of_directory
 from dyff_dagster.analysis.preconditions import check_analysis
@@ -26,10 +27,12 @@ from dyff_dagster.analysis.records import (
     read_conclusion,
     read_scores,
     settle_scores,
+    write_output,
 )
 from dyff_dagster.analysis.reports import commit_report
 from dyff_dagster.analysis.rows import record_scores
 from dyff_dagster.analysis.rubrics import ReportViews, as_measurement
+from dyff_dagster.analysis.subjects import NOBODY, Subjects
 from dyff_dagster.analysis.untouched import Untouched
 from dyff_dagster.processes import tail
 from dyff_dagster.schema.content import digest_dataset
@@ -54,7 +57,7 @@ from dyff_dagster.store import (
     local_path,
     no_progress,
 )
-from dyff_dagster.store.digests import refuse_links
+from dyff_dagster.store.digests import digest_file, refuse_all_but_files
 
 LOG = "logs.txt"
 FAILED_NOTEBOOK = "failed/notebook.ipynb"
@@ -77,6 +80,7 @@ def run(
     run_id: str = "",
     git: str = "",
     documentation: DocumentationBase | None = None,
+    subjects: Subjects = NOBODY,
 ) -> Commit:
     """Run an analysis in a process of its own and commit what it makes.
 
@@ -97,6 +101,7 @@ def run(
         run_id: The Dagster run, for the commit.
         git: Commit of the repository that the manifests are in, for the commit and the page.
         documentation: What its author says of it: where the page has no other title, it has this one.
+        subjects: What dyff-audit's context is told of the system and the method.
 
     Raises:
         NotebookFailed: A cell raised an exception, or the kernel died.
@@ -118,14 +123,16 @@ def run(
         tempfile.TemporaryDirectory(
             prefix="dyff-analysis-", dir=shared, ignore_cleanup_errors=True
         ) as scratch,
+        # Where the store is elsewhere, the log is on its way to it. It is no file of the method's.
+        tempfile.TemporaryDirectory(prefix="dyff-log-", ignore_cleanup_errors=True) as logs,
     ):
         making = Making.now(run_id, git)
         heading = Heading.of(entity, documentation)
-        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making, heading)
+        job = _prepare(entity, draft, Path(scratch), inputs, input_paths, modules, making, heading, subjects)
         if report is not None:
             job = replace(job, arrow_schema=None, views=ReportViews.of(report))
         job.write()
-        log = local_path(store.working(entity.id) / LOG) if store.local else job.scratch / LOG
+        log = local_path(store.working(entity.id) / LOG) if store.local else Path(logs) / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         # What is there after this run is of this run.
@@ -151,13 +158,21 @@ def run(
         if not outcome.succeeded:
             _show_tail(log)
             raise _failure(entity, job, outcome, store, where, hint_of(outcome, limits))
-        refuse_links(entity.id, draft.path)
+        if isinstance(entity, SafetyCase):
+            _make_room(entity.id, draft.path / PAGE)
+        refuse_all_but_files(entity.id, draft.path)
         making = replace(making, packages=outcome.packages)
-        if report is not None:
-            return commit_report(report, draft, inputs, input_paths, making)
-        if isinstance(entity, Measurement):
-            return _commit_measurement(entity, draft, inputs, input_paths, making)
-        return _commit_safety_case(entity, draft, inputs, making)
+        try:
+            check_scores_are_of(draft.path, entity.id, entity.method.id)
+            if report is not None:
+                return commit_report(report, draft, inputs, input_paths, making)
+            if isinstance(entity, Measurement):
+                return _commit_measurement(entity, draft, inputs, input_paths, making)
+            return _commit_safety_case(entity, draft, inputs, making, job)
+        except AnalysisError as error:
+            if str(error).startswith(entity.id):
+                raise
+            raise AnalysisError(f"{entity.id}: {error}") from error
 
 
 def _prepare(
@@ -169,6 +184,7 @@ def _prepare(
     modules: Mapping[str, Path],
     making: Making,
     heading: Heading,
+    subjects: Subjects,
 ) -> Job:
     implementation = entity.method.implementation
     notebook = implementation.jupyterNotebook
@@ -192,7 +208,7 @@ def _prepare(
         **{item.entity: input_paths[item.entity] for item in entity.inputs},
     }.items():
         (job.root / name).symlink_to(Path(path).resolve(), target_is_directory=True)
-    write_configuration(job.config, entity, heading)
+    write_configuration(job.config, entity, heading, subjects)
     return job
 
 
@@ -227,8 +243,8 @@ def _failure(
         name = function.fullyQualifiedName if function else ""
         return FunctionFailed(entity.id, name, outcome.ename, outcome.where, log, hint)
     kept = ""
-    if job.executed.exists():
-        store.put_working(entity.id, FAILED_NOTEBOOK, job.executed.read_bytes())
+    if (executed := read_back(job.executed)) is not None:
+        store.put_working(entity.id, FAILED_NOTEBOOK, executed)
         kept = str(store.working(entity.id) / FAILED_NOTEBOOK)
     return NotebookFailed(entity.id, job.notebook, outcome.cell, outcome.ename, kept, log, hint)
 
@@ -278,15 +294,40 @@ def _commit_measurement(
     )
 
 
-def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making) -> Commit:
-    # Before the files are counted; the page has been settled by whoever made it.
+def _commit_safety_case(entity: SafetyCase, draft: Draft, inputs: Inputs, making: Making, job: Job) -> Commit:
     settle_scores(draft.path, declared_scores(entity.method), entity.id)
+    # The frame is made here, where none of the method's code runs any more: it says what the page was made from.
+    page = _finished(job.page, draft.path, making, with_notebook=job.notebook is not None)
+    write_output(draft.path / PAGE, frame(job.read_content(), page).encode())
     return draft.commit(
         entity=entity,
         data_version=version_of_directory(draft.path, PAGE),
         inputs=inputs,
         facts=Facts(page=PAGE, **_reported(entity, draft.path, making)),
         run_id=making.run,
+    )
+
+
+def _make_room(entity_id: str, page: Path) -> None:
+    """Remove what the method left where the page goes."""
+    if page.is_dir() and not page.is_symlink():
+        raise AnalysisError(f"{entity_id}: {PAGE} is a directory, and the page goes there; name it otherwise")
+    page.unlink(missing_ok=True)
+
+
+def _finished(page: Page, directory: Path, making: Making, *, with_notebook: bool) -> Page:
+    """A page's frame with what is known once the analysis has ended."""
+    conclusion, holds = read_conclusion(directory) or ("", None)
+    executed: tuple[Origin, ...] = ()
+    if with_notebook:
+        digest = digest_file(directory / NOTEBOOK).sha256
+        executed = (Origin("Executed notebook", NOTEBOOK, version=digest),)
+    return replace(
+        page,
+        conclusion=conclusion,
+        holds=holds,
+        provenance=(*page.provenance, *executed),
+        making=making,
     )
 
 

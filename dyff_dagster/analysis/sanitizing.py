@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 from dyff_dagster.analysis.errors import AnalysisError
@@ -205,3 +206,93 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     if tag in _SVG_TAGS and name in _SVG:
         return _FETCHING.search(value) is None
     return name in _EVERYWHERE or name in _BY_TAG.get(tag, ()) or name.startswith("aria-")
+
+
+_VOID = frozenset(("br", "col", "hr", "img", "wbr"))
+
+
+def check_inert(html: str, owner: str) -> None:
+    """See that a fragment is what :func:`sanitize` or this package's own templates make, without changing it.
+
+    It is for fragments from a process in which a method's code ran: that code could have written them itself.
+
+    Raises:
+        AnalysisError: It has an element or an attribute that a page does not have, or elements that do not close.
+    """
+    checker = _Inert(owner)
+    checker.feed(html)
+    checker.close()
+    if checker.open:
+        raise checker.refused(f"an open <{checker.open[-1]}>")
+
+
+class _Inert(HTMLParser):
+    """Refuses what :func:`sanitize` leaves out."""
+
+    def __init__(self, owner: str) -> None:
+        # Text as it stands: there "<" is always written as a reference.
+        super().__init__(convert_charrefs=False)
+        self.owner = owner
+        self.open: list[str] = []
+
+    def refused(self, what: str) -> AnalysisError:
+        return AnalysisError(
+            f"{self.owner}: its page was written past dyff-dagster, and has {what[:100]!r}, which no page may have; "
+            "show what is to be seen through AnalysisContext or in the notebook"
+        )
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in _TAGS or len(self.open) > 2 * DEEPEST:
+            raise self.refused(f"<{tag}>")
+        for name, value in attrs:
+            if not _allowed(tag, self._cased(name), value or "") or (
+                name == "style" and not _keeps_its_place(value)
+            ):
+                raise self.refused(f"<{tag} {name}>")
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        # Only within a drawing a slash closes an element.
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            if tag not in _SVG_TAGS:
+                raise self.refused(f"<{tag}/>")
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            raise self.refused(f"a stray </{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        if "<" in data:  # what a browser may take for a tag or a comment, and this parser does not
+            raise self.refused("a stray <")
+
+    def handle_comment(self, data: str) -> None:
+        raise self.refused("a comment")
+
+    def handle_decl(self, decl: str) -> None:
+        raise self.refused("a declaration")
+
+    def handle_pi(self, data: str) -> None:
+        raise self.refused("an instruction")
+
+    def unknown_decl(self, data: str) -> None:
+        raise self.refused("a declaration")
+
+    @staticmethod
+    def _cased(name: str) -> str:
+        return _SVG_CASE.get(name, name)
+
+
+_SVG_CASE = {name.lower(): name for name in _SVG}
+"""Attributes of drawings have capitals, of which a parser of HTML keeps none."""
+
+
+def _keeps_its_place(style: str | None) -> bool:
+    for declaration in (style or "").split(";"):
+        name, _, value = declaration.partition(":")
+        name = name.strip().lower()
+        if name and (name not in _STYLES or (name.startswith("margin") and "-" in value)):
+            return False
+    return True

@@ -11,12 +11,12 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyff_dagster.analysis.html import Origin, Page
-from dyff_dagster.analysis.jobs import NOTEBOOK, PAGE, Job, Outcome
+from dyff_dagster.analysis.html import Content, Page
+from dyff_dagster.analysis.jobs import NOTEBOOK, Job, Outcome
 from dyff_dagster.analysis.making import Making
 from dyff_dagster.schema.errors import DyffError
 
@@ -54,7 +54,7 @@ def _go_first() -> None:
 def _run_function(job: Job) -> Outcome:
     from dyff_dagster.analysis.context import AnalysisContext
     from dyff_dagster.analysis.functions import place_of, raised_in, run_function, run_page_function
-    from dyff_dagster.analysis.html import render_body
+    from dyff_dagster.analysis.html import content_of_body
     from dyff_dagster.schema.arrow import decode_schema
 
     context = AnalysisContext()
@@ -81,7 +81,7 @@ def _run_function(job: Job) -> Outcome:
         return _raised(error, place_of(error.__traceback__, [job.root / module for module in job.modules]))
     packages = _packages(job)
     if not job.measurement:
-        _write_page(job, packages, lambda page: render_body(body, page))
+        _write_content(job, lambda page: content_of_body(body, page))
     return Outcome(rows=rows, packages=packages)
 
 
@@ -91,7 +91,7 @@ def _raised(error: BaseException, where: str) -> Outcome:
 
 
 def _run_notebook(job: Job) -> Outcome:
-    from dyff_dagster.analysis.html import prepare_pages, render_page
+    from dyff_dagster.analysis.html import content_of_notebook, prepare_pages
     from dyff_dagster.analysis.notebooks import CellFailed, execute_notebook, keep_notebook
 
     assert job.notebook is not None and job.notebook_module is not None  # noqa: S101
@@ -118,7 +118,7 @@ def _run_notebook(job: Job) -> Outcome:
     notebook = keep_notebook(job.executed, job.output / NOTEBOOK, replacements)
     packages = _packages(job, [cell.source for cell in notebook.cells if cell.cell_type == "code"])
     if not job.measurement:
-        _write_page(job, packages, lambda page: render_page(notebook, page, base))
+        _write_content(job, lambda page: content_of_notebook(notebook, page, base))
     return Outcome(packages=packages)
 
 
@@ -127,33 +127,19 @@ def _packages(job: Job, cells: Sequence[str] | None = None) -> dict[str, str]:
     return dict(making.using([(job.root / module).resolve() for module in job.modules], cells).packages)
 
 
-def _write_page(job: Job, packages: Mapping[str, str], render: Callable[[Page], str]) -> None:
-    """The page of a safety case, with what its method reported."""
-    from dyff_dagster.analysis.records import read_conclusion, settle_scores, write_output
+def _write_content(job: Job, make: Callable[[Page], Content]) -> None:
+    """What the method shows on the page of a safety case; who started this process puts the frame around it.
+
+    What formats scores is of the method's own making, so it is used here and nowhere else.
+    """
+    from dyff_dagster.analysis.records import settle_scores
     from dyff_dagster.analysis.score_table import scores_to_show
     from dyff_dagster.schema.scores import ScoreSpec
-    from dyff_dagster.store.digests import digest_file
 
     declared = [ScoreSpec.model_validate(spec) for spec in job.scores]
     settle_scores(job.output, declared, job.analysis_id)
-    conclusion, holds = read_conclusion(job.output) or ("", None)
-    notebook = job.output / NOTEBOOK
-    executed = (
-        (Origin("Executed notebook", NOTEBOOK, version=digest_file(notebook).sha256),)
-        if job.notebook is not None
-        else ()
-    )
     scores, about = scores_to_show(job.output, declared)
-    page = replace(
-        job.page,
-        conclusion=conclusion,
-        holds=holds,
-        scores=scores,
-        about=about,
-        provenance=(*job.page.provenance, *executed),
-        making=None if job.page.making is None else replace(job.page.making, packages=packages),
-    )
-    write_output(job.output / PAGE, render(page).encode())
+    job.write_content(make(replace(job.page, scores=scores, about=about)))
 
 
 def _reporter(job: Job) -> Callable[[str, int | None, int | None], None]:

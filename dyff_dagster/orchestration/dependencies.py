@@ -115,6 +115,9 @@ class Dependencies:
             modules = [self.upstream(module) for module in self.entity.method.modules]
             if analysis.uses_own_code(self.entity.method, modules):
                 extras[analysis.OWN_CODE] = analysis.own_code_digest()
+            if subjects := self.subjects(self.entity):
+                told = {key: subject.to_json() for key, subject in subjects.items()}
+                extras[analysis.SUBJECTS] = sha256_text(canonical_json(told).decode())
         if isinstance(self.entity, Report):
             answered = self.catalog.get_as(self.entity.evaluation, Evaluation)
             extras[f"scope:{answered.dataset}"] = self.asked(answered).data_version
@@ -210,6 +213,13 @@ class Dependencies:
     def documentation(self, entity: DyffEntity) -> DocumentationBase | None:
         """What heads an entity's page or notebook, where it has one."""
         return self.catalog.documentation.get(entity.id) if analysis.has_heading(entity) else None
+
+    def subjects(self, entity: Measurement | SafetyCase) -> analysis.Subjects:
+        """What an analysis is told of the system and the method that it is about, where it can ask."""
+        modules = [self.upstream(module) for module in entity.method.modules]
+        if not analysis.asks_for_subjects(entity, modules):
+            return {}
+        return analysis.subjects_of(entity, self.catalog.entities, self.catalog.documentation)
 
     def made_from(self, entity: Dataset) -> Evaluation | None:
         """The Evaluation that a data set is made from, if it is made from one."""

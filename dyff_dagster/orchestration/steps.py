@@ -156,6 +156,7 @@ class Step(Dependencies):
                 run_id=self.run_id,
                 git=commit_of(self.catalog.directory(entity.id)),
                 documentation=self.documentation(entity),
+                subjects=self.subjects(entity),
             )
         if isinstance(entity, Report):
             return self._report(entity, inputs)

@@ -78,18 +78,25 @@ def list_files(root: Path, *, links: bool = True) -> list[str]:
     )
 
 
-def refuse_links(entity_id: str, root: Path) -> None:
-    """See that an artifact in the making holds no symbolic link, to whatever it leads.
+def refuse_all_but_files(entity_id: str, root: Path) -> None:
+    """See that an artifact in the making holds files and directories with names of text, and nothing else.
 
-    A version is the bytes in it: what a link leads to changes, and lies elsewhere on another machine.
+    A version is the bytes in it: what a link leads to changes, and lies elsewhere on another machine; who reads a
+    pipe or a socket waits without end.
 
     Raises:
-        StoreError: It holds one.
+        StoreError: It holds something else.
     """
     for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not name.isprintable():  # bytes that are no UTF-8 are not printable either
+            raise StoreError(
+                f"{entity_id}: a file is named {name!a}; name it in printable characters, as UTF-8"
+            )
         if path.is_symlink():
-            name = path.relative_to(root).as_posix()
             raise StoreError(f"{entity_id}: {name} is a symbolic link; write the file itself")
+        if not (path.is_file() or path.is_dir()):
+            raise StoreError(f"{entity_id}: {name} is neither a file nor a directory; leave it out")
 
 
 def tree_digest(files: Mapping[str, FileDigest] | Iterable[tuple[str, FileDigest]]) -> str:

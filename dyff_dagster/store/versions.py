@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from upath import UPath
 
 from dyff_dagster.store.commits import PURGED
-from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_links, tree_digest
+from dyff_dagster.store.digests import FileDigest, digest_file, list_files, refuse_all_but_files, tree_digest
 from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.filesystem import Filesystem, local_path
 
@@ -53,9 +53,9 @@ class Versions:
         taken up. A file that a disk lost is put back.
 
         Raises:
-            StoreError: The draft holds a symbolic link, or a name that the store keeps for itself.
+            StoreError: The draft holds something else than files, or a name that the store keeps for itself.
         """
-        refuse_links(entity_id, draft)
+        refuse_all_but_files(entity_id, draft)
         files = {
             name: known_digests.get(name) or digest_file(draft / name)
             for name in list_files(draft, links=False)

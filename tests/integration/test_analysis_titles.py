@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 import dagster as dg
@@ -97,3 +98,45 @@ def test_another_documentation_makes_another_page_and_no_other_measurement(tmp_p
     commit = storage.store().current("case")
     assert commit is not None
     assert head(commit)[0] == "The second title"
+
+
+def test_what_dyff_audits_context_is_told_makes_another_page_where_it_can_ask(tmp_path: Path) -> None:
+    directory = small_safety_case.add(small_catalog.write(tmp_path / "catalog"))
+    notebook = directory / "notebook" / "case.ipynb"
+    cell = (
+        "# dyff.audit: it reads what that one's context does\n"
+        "import base64, json, os, yaml\n"
+        "spec = yaml.safe_load(open(os.environ['DYFF_AUDIT_ANALYSIS_CONFIG_FILE']))['spec']\n"
+        "told = {item['key']: json.loads(base64.b64decode(item['value'])) for item in spec.get('data', [])}\n"
+        "print({key: about['documentation'] for key, about in told.items()})"
+    )
+    plain = notebook.read_bytes()
+    storage = DyffStorage(root=str(tmp_path / "store"))
+
+    def run(title: str) -> dict[str, bool]:
+        (directory / "documentation.yaml").write_text(
+            f"kind: Documentation\nentity: doubler\ntitle: {title}\nsummary: It doubles.\n"
+            f"---\nkind: Documentation\nentity: argue\ntitle: Of {title}\n"
+        )
+        defs = build_definitions(Catalog.load(directory), storage=storage)
+        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
+        return {
+            event.asset_key.path[-1]: bool(event.materialization.metadata["dyff/reused"].value)
+            for event in result.get_asset_materialization_events()
+            if event.asset_key is not None
+        }
+
+    with dg.instance_for_test() as instance:
+        run("first")
+        assert all(run("second").values())  # a notebook that cannot ask depends on none of it
+        document = nbformat.reads(plain.decode(), as_version=4)
+        document.cells.insert(0, nbformat.v4.new_code_cell(cell, id="told"))
+        nbformat.write(document, notebook)
+        run("third")
+        reused = run("fourth")
+        assert [name for name, taken in reused.items() if not taken] == ["case"]
+        assert all(run("fourth").values())
+    commit = storage.store().current("case")
+    assert commit is not None
+    page = unescape(Path(commit.path / "index.html").read_text("utf-8"))
+    assert "'summary': 'It doubles.', 'title': 'fourth'" in page and "'title': 'Of fourth'" in page

@@ -166,3 +166,23 @@ def test_a_run_that_is_broken_off_leaves_no_process_and_no_version(
     assert store.current("judged") is None
     with store.lock("judged", wait=30):
         pass
+
+
+def test_a_threshold_that_fails_stops_what_is_downstream_only_if_it_is_blocking(audit: Audit) -> None:
+    """A negative result must be publishable, and is; whoever wants to go no further says so."""
+    small_safety_case.add(audit.directory)
+    checks = 'dyff-dagster/checks: "accuracy >= 0.9; lower(accuracy) >= 0.999; accuracy <= 1"'
+    first = audit.run()
+    assert audit.checks(first)["scores:lower_accuracy_at_least_0_999"] is False
+    assert {"measurements/scores", "safetycases/case"} <= audit.materialized(first).keys()
+
+    audit.edit("audit.yaml", checks, f'{checks}, dyff-dagster/blocking: "true"')
+    second = audit.run()
+    assert not second.success
+    assert audit.checks(second)["scores:lower_accuracy_at_least_0_999"] is False
+    assert "measurements/scores" in audit.materialized(second)
+    assert "safetycases/case" not in audit.materialized(second)
+
+    audit.edit("audit.yaml", "lower(accuracy) >= 0.999; ", "")
+    third = audit.run()
+    assert third.success and "safetycases/case" in audit.materialized(third)

@@ -17,8 +17,17 @@ import pyarrow as pa
 import pyarrow.dataset
 import yaml
 
+from dyff_dagster.analysis.subjects import NOBODY, Subjects, subjects_data, subjects_of
+from dyff_dagster.schema.arrow import encode_schema
 from dyff_dagster.schema.interchange import full_form
-from dyff_dagster.schema.platform import Measurement, SafetyCase
+from dyff_dagster.schema.platform import (
+    Documentation,
+    InferenceService,
+    Measurement,
+    Method,
+    Model,
+    SafetyCase,
+)
 from tests.integration.analysis_support import DATASET, EVALUATION, Bench
 
 CODE = '''
@@ -113,6 +122,21 @@ ctx.Conclusion(text="It copies.", indicator="Information")
 (ctx.output_path / "whose.txt").write_text(f"{ctx.id} {sorted(ctx.inputs)} {sorted(ctx.arguments)}")
 """,
 )
+UNTITLED = (
+    """
+from dyff.audit.analysis import AnalysisContext
+
+ctx = AnalysisContext()
+ctx.TitleCard(headline="Untitled", author="The lab", summary_phrase="A phrase", summary_text="A text")
+said = [ctx.system.spec.kind, ctx.system.spec.id, ctx.system.documentation.title, ctx.system.documentation.summary]
+said += [ctx.usecase.spec.kind, ctx.usecase.spec.id, ctx.usecase.documentation.title, ctx.usecase.documentation.summary]
+said += [ctx.analysis.method.id, ctx.get_argument("threshold")]
+(ctx.output_path / "told.txt").write_text(" | ".join(said))
+ctx.Score(output="accuracy", quantity=50, text="Half")
+ctx.Curve(output="roc", points={"x": [0.0, 0.5, 1.0], "y": [0.0, 0.75, 1.0]}, text="Of two thresholds")
+""",
+)
+"""It leaves to the platform what the system and the method are called."""
 SCORES = [
     {
         "name": "accuracy",
@@ -122,7 +146,16 @@ SCORES = [
         "maximum": 100,
         "format": "{quantity:.1f}{unit}",
         "unit": "%",
-    }
+    },
+    {
+        "name": "roc",
+        "title": "ROC",
+        "summary": "True against false positives",
+        "dimensions": {
+            name: {"name": name, "title": name, "summary": name, "priority": "secondary"}
+            for name in ("x", "y")
+        },
+    },
 ]
 
 
@@ -131,9 +164,14 @@ def main(directory: Path) -> None:
 
     bench = Bench(directory)
     (bench.module / "for_dyff.py").write_text(CODE)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, bench.module / "case.ipynb")
+    for name, cells in (("case.ipynb", CELLS), ("untitled.ipynb", UNTITLED)):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, bench.module / name)
     sys.path.insert(0, str(bench.module))
     import for_dyff
 
@@ -149,27 +187,78 @@ def main(directory: Path) -> None:
     case = SafetyCase.model_validate(
         {**json.loads(case.model_dump_json()), "method": {**full_form(case.method), "scores": SCORES}}
     )
-    print(json.dumps({entity.id: compare(bench, entity) for entity in (judged, totals, case)}))
+    results = {entity.id: compare(bench, entity) for entity in (judged, totals, case)}
+    untitled = case.model_copy(update={"id": "untitled", "method": case.method.model_copy(deep=True)})
+    notebook_of = untitled.method.implementation.jupyterNotebook
+    assert notebook_of is not None
+    notebook_of.notebookPath = "untitled.ipynb"
+    for name, with_model in (("of a service", False), ("of a model", True)):
+        results[name] = compare(bench, untitled, about(untitled, with_model))
+    print(json.dumps(results))
 
 
-def compare(bench: Bench, entity: Measurement | SafetyCase) -> dict[str, Any]:
-    commit = bench.run(entity)
-    theirs = run_by_dyff_audit(bench, entity)
+def about(case: SafetyCase, with_model: bool) -> Subjects:
+    """What is told of the system, documented or not, and of the method."""
+    service = InferenceService.model_validate(
+        {
+            "id": "service",
+            "account": "acme",
+            "name": "The service",
+            "labels": {"team": "red"},
+            "annotations": [{"key": "dyff-dagster/x", "value": "y"}],
+            "runner": {"kind": "mock", "resources": {"storage": "1Mi"}},
+            "interface": {
+                "endpoint": "answer",
+                "outputSchema": {"arrowSchema": encode_schema(pa.schema([("y", pa.int64())]))},
+            },
+            **({"model": {name: MODEL[name] for name in FOREIGN}} if with_model else {}),
+        }
+    )
+    model = Model.model_validate({**MODEL, "kind": "Model"})
+    method = Method.model_validate({**json.loads(json.dumps(full_form(case.method))), "kind": "Method"})
+    documentation = {"service": Documentation(title="The documented service", summary="It *copies*.")}
+    return subjects_of(
+        case,
+        {entity.id: entity for entity in (service, method, *([model] if with_model else []))},
+        documentation,
+    )
+
+
+def compare(bench: Bench, entity: Measurement | SafetyCase, subjects: Subjects = NOBODY) -> dict[str, Any]:
+    commit = bench.run(entity, subjects=subjects)
+    theirs = run_by_dyff_audit(bench, entity, subjects)
     return {"ours": made(Path(commit.path)), "theirs": made(theirs), "page": page(Path(commit.path))}
 
 
-def run_by_dyff_audit(bench: Bench, entity: Measurement | SafetyCase) -> Path:
+MODEL = {
+    "id": "model",
+    "account": "acme",
+    "name": "The model",
+    "storage": {"medium": "ObjectStorage"},
+    "source": {"kind": "HuggingFaceHub", "huggingFaceHub": {"repoID": "acme/model", "revision": "0" * 40}},
+    "artifact": {
+        "kind": "HuggingFaceCache",
+        "huggingFaceCache": {"repoID": "acme/model", "revision": "0" * 40},
+    },
+    "resources": {"storage": "1Gi"},
+}
+FOREIGN = ("id", "account", "name", "artifact", "storage")
+
+
+def run_by_dyff_audit(bench: Bench, entity: Measurement | SafetyCase, subjects: Subjects) -> Path:
     """The same method on a storage root as dyff-audit lays it out; returns the analysis's directory."""
     from dyff.audit.analysis import run_analysis
     from dyff.schema.platform import ForeignMethod
 
-    root = bench.root / "theirs" / entity.id
+    root = bench.root / "theirs" / f"{entity.id}-{len(list(bench.root.glob('theirs/*')))}"
     for name, path in {**bench.inputs, "module": bench.module}.items():
         shutil.copytree(path, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     assert {DATASET, EVALUATION} == set(bench.inputs)
     # Through JSON: dyff-audit's reader of YAML has no place for Python's own objects.
     form = json.loads(json.dumps(full_form(entity)))
     fields = {name: form[name] for name in ("scope", "arguments", "inputs", "method") if name in form}
+    if subjects:
+        fields["data"] = subjects_data(subjects)
     config = root / "config.yaml"
     config.write_text(yaml.safe_dump({"spec": {"id": entity.id, **fields}}))
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -185,7 +274,9 @@ def made(directory: Path) -> dict[str, Any]:
         return {"rows": table.sort_by([(name, "ascending") for name in table.column_names]).to_pylist()}
     scores = json.loads((directory / ".dyff" / "scores.json").read_text())["scores"]
     names = ("name", "title", "summary", "quantity", "quantityString", "text", "unit", "format", "priority")
+    curves = directory / ".dyff" / "curves.json"
     return {
+        "curves": json.loads(curves.read_text())["curves"] if curves.exists() else [],
         "scores": [{name: score[name] for name in names} for score in scores],
         "files": {path.name: path.read_text() for path in directory.glob("*.txt")},
     }

@@ -67,6 +67,25 @@ def test_the_page_shows_what_dyff_audit_displays(results: dict[str, Any]) -> Non
     assert "<script" not in page
 
 
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("of a service", ["InferenceService | service | The documented service | It *copies*."]),
+        ("of a model", ["Model | model | The model | "]),
+    ],
+)
+def test_a_title_card_without_titles_has_those_of_the_system_and_the_method(
+    results: dict[str, Any], case: str, told: list[str]
+) -> None:
+    ours = results[case]["ours"]
+    assert ours == results[case]["theirs"]
+    assert [curve["points"] for curve in ours["curves"]] == [{"x": [0.0, 0.5, 1.0], "y": [0.0, 0.75, 1.0]}]
+    assert ours["files"] == {"told.txt": f"{told[0]} | Method | method | A method |  | method | 0.9"}
+    shown = ("Untitled", "A method", told[0].split(" | ")[2])
+    for text in shown:
+        assert text in results[case]["page"]
+
+
 KERNEL = "audit-environment"
 
 

@@ -58,6 +58,8 @@ def execute(
                     seconds=timeout,
                     more_seconds="give it more with --timeout",
                 ),
+                # A bundle has no documentation, so they are told by name.
+                subjects=analysis.subjects_of(entity, chain.entities, {}),
             )
         except DyffError as error:
             # Most of them begin with it.
