@@ -7,6 +7,7 @@ import pyarrow as pa
 from dyff_dagster.evaluation.part import CLASS
 from dyff_dagster.schema.annotations import annotation
 from dyff_dagster.schema.arrow import decode_schema, open_dataset
+from dyff_dagster.schema.parquet import DatasetPathError
 from dyff_dagster.schema.platform import Dataset, DyffEntity, Evaluation, Measurement
 from dyff_dagster.sources.stored_types import stored_schema
 from dyff_dagster.store import Commit
@@ -24,6 +25,8 @@ def schema_fault(entity: DyffEntity, commit: Commit) -> str:
         return ""
     try:
         found = open_dataset(commit.path).schema
+    except DatasetPathError:
+        return f"there are no files any more in {commit.path}"
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"the files in {commit.path} cannot be read as Parquet ({type(error).__name__})"
     for column in stored_schema(declared):

@@ -11,7 +11,7 @@ import dagster as dg
 
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation import EvaluationIncomplete
-from dyff_dagster.orchestration.checks import EntityChecks
+from dyff_dagster.orchestration.checks import PROVENANCE, EntityChecks
 from dyff_dagster.orchestration.lineage import column_lineage
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
@@ -35,6 +35,7 @@ from dyff_dagster.schema.statuses import failure_status
 from dyff_dagster.sessions import SessionError
 from dyff_dagster.sessions.kubernetes import StepPods
 from dyff_dagster.store import Commit, EntityBusy
+from dyff_dagster.store.references import Provenance
 
 
 class ComputeConfig(dg.Config):
@@ -126,7 +127,7 @@ def _check_again(
     elif not store.intact(commit):
         yield from checks.failures(f"{entity.id} has lost files in {commit.path}: materialize it again")
     else:
-        yield from checks.results(commit)
+        yield from checks.results(commit, Provenance(store))
 
 
 def _run(
@@ -191,14 +192,19 @@ def _run(
         context.log.info(_summary(commit))
     if warning := commit.facts.notes.get("warning"):
         context.log.warning(warning)
-    results = list(checks.results(commit))
+    results = list(checks.results(commit, Provenance(store)))
     if broken := [r for r in results if r.check_name in checks.built_in and not r.passed]:
         # A failed blocking check inside MaterializeResult would leave the asset materialized.
         yield from results
         why = "; ".join(str(r.metadata["reason"].value) for r in broken if "reason" in r.metadata)
+        changed = (
+            ""
+            if all(result.check_name == PROVENANCE for result in broken)
+            else f": its files in {commit.path} were changed after they were committed; materialize it again with "
+            "force: true"
+        )
         raise dg.Failure(
-            description=f"{entity.id}: {why or 'rows are doubled'}: its files in {commit.path} were changed after "
-            "they were committed; materialize it again with force: true",
+            description=f"{entity.id}: {why or 'rows are doubled'}{changed}",
             metadata={"dyff/status": failure_status(entity.kind), "dyff/reason": _reason(entity)},
             allow_retries=False,
         )

@@ -19,6 +19,7 @@ from dyff_dagster.orchestration.steps import Step
 from dyff_dagster.schema.errors import DyffError
 from dyff_dagster.schema.statuses import EntityStatus, success_status
 from dyff_dagster.store import Commit, Score, Store, local_path, no_progress
+from dyff_dagster.store.references import Provenance
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def entity_states(
         only: These entities alone.
     """
     known = standings(catalog, instance) if instance is not None else {}
+    provenance = Provenance(store)
     return [
-        _state(catalog, store, entity_id, pages_url, known.get(entity_id))
+        _state(catalog, store, entity_id, pages_url, known.get(entity_id), provenance)
         for entity_id in catalog.entities
         if only is None or entity_id in only
     ]
@@ -112,12 +114,17 @@ def removed_states(catalog: Catalog, store: Store, instance: dg.DagsterInstance)
 
 
 def _state(
-    catalog: Catalog, store: Store, entity_id: str, pages_url: str | None, standing: Standing | None
+    catalog: Catalog,
+    store: Store,
+    entity_id: str,
+    pages_url: str | None,
+    standing: Standing | None,
+    provenance: Provenance,
 ) -> EntityState:
     entity = catalog.get(entity_id)
     if is_declared_only(entity):
         return EntityState(entity.id, entity.kind, success_status(entity.kind))
-    state = _stored(catalog, store, entity_id, pages_url)
+    state = _stored(catalog, store, entity_id, pages_url, provenance)
     if standing is None:
         return state
     if standing.status == EntityStatus.created and state.committed is not None:
@@ -135,13 +142,15 @@ def _state(
     )
 
 
-def _stored(catalog: Catalog, store: Store, entity_id: str, pages_url: str | None) -> EntityState:
+def _stored(
+    catalog: Catalog, store: Store, entity_id: str, pages_url: str | None, provenance: Provenance
+) -> EntityState:
     """What the store says of a computed entity."""
     entity = catalog.get(entity_id)
     commit = store.current(entity.id)
     if commit is None:
         return EntityState(entity.id, entity.kind, "Created")
-    results = EntityChecks.of(catalog, entity).results(commit)
+    results = EntityChecks.of(catalog, entity).results(commit, provenance)
     return EntityState(
         id=entity.id,
         kind=entity.kind,

@@ -1,4 +1,4 @@
-"""Which old versions current results were computed from, directly or through others."""
+"""Which versions results were computed from, directly or through others, and whether they are still there."""
 
 from __future__ import annotations
 
@@ -37,6 +37,42 @@ def versions_behind(store: Store, results: Iterable[Commit]) -> dict[tuple[str, 
                 known[entity_id] = store.commits(entity_id)
             waiting += [(each, result) for each in known[entity_id] if each.data_version == version]
     return found
+
+
+class Provenance:
+    """Whether what results rest on is still there, whole. Each version is looked at once, for all results."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[tuple[str, str], tuple[str, str] | None] = {}
+
+    def lost(self, result: Commit) -> tuple[str, str] | None:
+        """The first version (entity, data version) behind a result that is not there, or has not all of its files.
+
+        Files are counted by their sizes; their bytes are not read again.
+
+        Args:
+            result: What rests on others.
+
+        Raises:
+            StoreError: A commit on the way is damaged: what it rests on cannot be known.
+        """
+        # What a result's scope names may be a service, which is only declared and has no version here.
+        for version in sorted(result.inputs.get("upstream", {}).items()):
+            if version not in self._seen:
+                self._seen[version] = self._look(*version)
+            gone = self._seen[version]
+            if gone is not None:
+                return gone
+        return None
+
+    def _look(self, entity_id: str, version: str) -> tuple[str, str] | None:
+        same = [commit for commit in self._store.commits(entity_id) if commit.data_version == version]
+        if not same or not self._store.intact(same[-1]):
+            return entity_id, version
+        # The same content may have been computed twice, of different things: one way to it that is whole will do.
+        gone = [self.lost(commit) for commit in reversed(same)]
+        return None if None in gone else gone[0]
 
 
 def _made_from(commit: Commit) -> list[tuple[str, str]]:

@@ -168,7 +168,7 @@ def test_the_demo_ends_in_its_safety_case_with_steps_as_pods(deployment: Deploym
         status = web.status(run_id)
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
-    status = until("the end of the demo", 600, look)
+    status = until("the end of the demo", 1200, look)
     assert status == "SUCCESS", logs_of(deployment, run_id)
 
     case = deployment.read("wdbc-safety-case/.dyff/commit.json")
