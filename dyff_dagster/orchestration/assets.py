@@ -12,6 +12,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.evaluation import EvaluationIncomplete
 from dyff_dagster.orchestration.checks import PROVENANCE, EntityChecks
+from dyff_dagster.orchestration.dependencies import UnsatisfiedDependency
 from dyff_dagster.orchestration.lineage import column_lineage
 from dyff_dagster.orchestration.metadata import commit_metadata
 from dyff_dagster.orchestration.names import op_name
@@ -197,15 +198,16 @@ def _run(
         # A failed blocking check inside MaterializeResult would leave the asset materialized.
         yield from results
         why = "; ".join(str(r.metadata["reason"].value) for r in broken if "reason" in r.metadata)
-        changed = (
-            ""
-            if all(result.check_name == PROVENANCE for result in broken)
-            else f": its files in {commit.path} were changed after they were committed; materialize it again with "
-            "force: true"
-        )
+        lost = all(result.check_name == PROVENANCE for result in broken)
+        if not lost:
+            why = (
+                f"{why or 'rows are doubled'}: its files in {commit.path} were changed after they were committed; "
+                "materialize it again with force: true"
+            )
+        reason = _reason(entity, UnsatisfiedDependency.reason if lost else None)
         raise dg.Failure(
-            description=f"{entity.id}: {why or 'rows are doubled'}{changed}",
-            metadata={"dyff/status": failure_status(entity.kind), "dyff/reason": _reason(entity)},
+            description=f"{entity.id}: {why}",
+            metadata={"dyff/status": failure_status(entity.kind), "dyff/reason": reason},
             allow_retries=False,
         )
     yield dg.MaterializeResult(

@@ -398,13 +398,8 @@ class Step(Dependencies):
                 progress=self.progress,
             )
             expires = None if shown.expires is None else shown.expires.isoformat()
-            return {
-                "session": shown.name,
-                "namespace": self.cluster.api.namespace,
-                "expires": expires,
-                "phases": phases,
-                "gpus": shown.gpus or None,
-            }
+            where = {"session": shown.name, "namespace": self.cluster.api.namespace}
+            return {**where, "expires": expires, "phases": phases, "gpus": shown.gpus or None}
         state = start_session(
             entity,
             cwd=self.service_directory(service),

@@ -60,8 +60,7 @@ def test_a_result_whose_origin_is_gone_is_not_taken_over(made: Desk) -> None:
     reason = str(check.metadata["reason"].value)
     assert f"version {version[:12]} of rows" in reason
     assert "materialize rows again" in reason
-    state = made.words()["scores"]
-    assert state[0] == "Failed"
+    assert made.words()["scores"] == ("Failed", "UnsatisfiedDependency")
     # What it says to do helps.
     assert run(made, "datasets/rows", "evaluations/doubled", "measurements/judged", "measurements/scores")[0]
     assert made.words()["scores"] == ("Complete", None)
