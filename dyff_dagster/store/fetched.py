@@ -2,8 +2,9 @@
 
 ::
 
-    CACHE/stores/STORE/ID/versions/VERSION/   a version, whole; its files have the digests of the commit
-    CACHE/stores/STORE/ID/incoming/VERSION/   one on its way, and beside it, by digest, what is there of its next
+    CACHE/stores/STORE/ID/versions/TREE/      a version, whole, by the digest of its files: of two stores that were at
+                                              the same place one after the other, none gets the other's
+    CACHE/stores/STORE/ID/incoming/TREE/      one on its way, and beside it, by digest, what is there of its next
                                               file; whoever comes next goes on with it
     CACHE/stores/STORE/ID/...                 what a computation of the entity needs on a disk: drafts, logs, a lock
 
@@ -23,7 +24,7 @@ from upath import UPath
 
 from dyff_dagster.schema.canonical import sha256_text
 from dyff_dagster.store.commits import Commit
-from dyff_dagster.store.digests import Digesting, FileDigest
+from dyff_dagster.store.digests import Digesting, FileDigest, tree_digest
 from dyff_dagster.store.errors import StoreError
 from dyff_dagster.store.filesystem import Filesystem
 from dyff_dagster.store.paths import resolve_inside
@@ -64,13 +65,14 @@ def fetch_version(files: Filesystem, commit: Commit, cache: Path, progress: Prog
         StoreError: A file is not there, or is not what was committed.
         OSError: It does not fit on this disk.
     """
-    target = cache / "versions" / commit.path.name
+    tree = tree_digest(commit.files)
+    target = cache / "versions" / tree
     if _is_there(target, commit):
         return target
-    with _alone(cache / "incoming" / f"{commit.path.name}.lock"):
+    with _alone(cache / "incoming" / f"{tree}.lock"):
         if _is_there(target, commit):  # another process fetched it meanwhile
             return target
-        incoming = cache / "incoming" / commit.path.name
+        incoming = cache / "incoming" / tree
         incoming.mkdir(parents=True, exist_ok=True)
         _refuse_without_space(commit, incoming)
         total, done = sum(digest.size for digest in commit.files.values()), 0

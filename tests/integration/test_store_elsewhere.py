@@ -103,6 +103,18 @@ def test_what_is_read_is_fetched_once_and_is_read_only(bucket: ObjectStore, tmp_
     assert Store(store.root).on_disk(made) == path  # no second time
 
 
+def test_of_a_store_that_was_emptied_and_filled_anew_the_new_files_are_read(bucket: ObjectStore) -> None:
+    """Under the same name: two pages of the same content differ in when they were made."""
+    url, directories = f"{bucket.bucket}/root", set()
+    for day in ("Monday", "Friday"):
+        store = Store(url)
+        made = commit_text(store, "one", besides=day)
+        directories.add(made.path.name)
+        assert (store.on_disk(made) / "figure.txt").read_text() == day
+        bucket.filesystem().rm(url, recursive=True)
+    assert len(directories) == 1
+
+
 def test_bytes_that_are_not_what_was_committed_are_refused_and_put_back(bucket: ObjectStore) -> None:
     store = Store(f"{bucket.bucket}/root")
     made = commit_text(store, "one")
