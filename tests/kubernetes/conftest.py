@@ -97,22 +97,23 @@ def api(cluster_client: Any, namespace: str) -> KubernetesApi:
 
 
 @pytest.fixture(scope="session")
-def python_image(raw_api: RawApi) -> str:
+def python_image(raw_api: RawApi, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An image with python3 that pods can use: DYFF_TEST_IMAGE, else one that is built where that can be done."""
     named = os.environ.get("DYFF_TEST_IMAGE")
     if named:
         return named
-    nodes = raw_api("GET", "/api/v1/nodes")["items"]
-    images = [
-        name
-        for node in nodes
-        for image in node["status"].get("images", ())
-        for name in image.get("names") or ()
-    ]
-    if _IMAGE not in images:
-        if not _SCRIPT.exists():
-            _not_here(f"no node has {_IMAGE}, and DYFF_TEST_IMAGE names no other image with python3")
-        subprocess.run([_SCRIPT, "base-image"], check=True, capture_output=True)
+    with FileLock(tmp_path_factory.getbasetemp().parent / "python-image.lock"):
+        nodes = raw_api("GET", "/api/v1/nodes")["items"]
+        images = [
+            name
+            for node in nodes
+            for image in node["status"].get("images", ())
+            for name in image.get("names") or ()
+        ]
+        if _IMAGE not in images:
+            if not _SCRIPT.exists():
+                _not_here(f"no node has {_IMAGE}, and DYFF_TEST_IMAGE names no other image with python3")
+            subprocess.run([_SCRIPT, "base-image"], check=True, capture_output=True)
     return _IMAGE
 
 
