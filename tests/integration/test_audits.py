@@ -18,6 +18,7 @@ from dyff_dagster.audits.bundle import verify_bundle, write_bundle
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.status import entity_states
 from dyff_dagster.store import Commit
+from dyff_dagster.store.references import Provenance
 from tests.integration import small_audit, small_catalog
 from tests.integration.small_audit import Place
 
@@ -98,8 +99,10 @@ def test_thresholds_work_on_its_scores(place: Place) -> None:
     commit = place.compute("audited")
     catalog = place.catalog()
     checks = EntityChecks.of(catalog, catalog.get("audited"))
-    assert {result.check_name: result.passed for result in checks.results(commit)} == {
+    provenance = Provenance(place.store)
+    assert {result.check_name: result.passed for result in checks.results(commit, provenance)} == {
         "requirements": True,
+        "provenance": True,
         "scores_accuracy_at_least_0_9": True,
         "lower_scores_accuracy_at_least_0_999": False,
     }

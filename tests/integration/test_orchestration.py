@@ -120,7 +120,9 @@ def test_an_audit_runs_from_rows_to_scores(audit: Audit) -> None:
         "doubled:schema": True,
         "judged:complete": True,
         "judged:schema": True,
+        "judged:provenance": True,
         "scores:schema": True,
+        "scores:provenance": True,
         "scores:accuracy_at_least_0_9": True,
         "scores:lower_accuracy_at_least_0_999": False,  # red, and yet the number is published
         "scores:accuracy_at_most_1": True,

@@ -11,6 +11,7 @@ from dyff_dagster.analysis import OWN_CODE, AnalysisError, AnalysisTimeout, Inco
 from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.schema.arrow import open_dataset
 from dyff_dagster.schema.errors import DyffError
+from dyff_dagster.store.references import Provenance
 from tests.integration import small_audit, small_catalog
 from tests.integration.small_audit import Place
 
@@ -225,9 +226,14 @@ def test_rows_may_be_several_for_an_answer_or_none_and_are_counted(place: Place)
     assert count is not None
     assert (commit.facts.rows, count.expected, count.answered, count.missing) == (17, 20, 15, 5)
     catalog = place.catalog()
-    (result,) = EntityChecks.of(catalog, catalog.get("report")).results(commit)
-    assert result.passed
-    assert result.metadata["missing"].value == 5
+    checks = EntityChecks.of(catalog, catalog.get("report")).results(commit, Provenance(place.store))
+    found = {result.check_name: result for result in checks}
+    assert {name: result.passed for name, result in found.items()} == {
+        "complete": True,
+        "provenance": True,
+        "deprecated": False,
+    }
+    assert found["complete"].metadata["missing"].value == 5
 
 
 def test_rows_of_no_answer_are_refused(place: Place) -> None:

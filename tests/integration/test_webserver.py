@@ -202,7 +202,7 @@ def test_checks_that_hold_are_green_and_say_what_they_held_against(
     example_webserver: servers.Webserver,
 ) -> None:
     found = checks(example_webserver, "safetycases", "wdbc-safety-case")
-    assert found.keys() == {"sensitivity_at_least_0_9", "lower_auc_at_least_0_95"}
+    assert found.keys() == {"provenance", "sensitivity_at_least_0_9", "lower_auc_at_least_0_95"}
     execution = found["lower_auc_at_least_0_95"]["executionForLatestMaterialization"]
     assert execution["status"] == "SUCCEEDED"
     entries = {e["label"]: e for e in execution["evaluation"]["metadataEntries"]}

@@ -73,7 +73,7 @@ def test_a_session_is_ended_also_by_those_who_see_nothing_of_it(
                 while not api.counts:
                     opened.moving(0)
         assert api.counts
-        overseer.nothing_lives(30)
+        overseer.nothing_lives()
         (job,) = overseer.sessions_of("answers")
         assert job["metadata"]["deletionTimestamp"]
 
@@ -86,7 +86,7 @@ def test_pods_that_are_replaced_are_counted_until_they_end(small: Small) -> None
             first = overseer.serving("answers")[0]
             small.api.delete("pods", first)
             until(lambda: first not in overseer.serving("answers") and len(opened.moving(0)) == 2)
-        overseer.nothing_lives(30)
+        overseer.nothing_lives()
         lives = []
         for uid, pod in overseer.pods.items():
             begun = parse_time(pod["status"]["startTime"])
