@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.pairing import Claim, Ratio, arguments, compare, report
@@ -194,8 +195,15 @@ class Bench:
             found = json.loads(kubectl("get", "pods", "-l", chosen, "-o", "json", namespace=self.namespace))[
                 "items"
             ]
-            if len(found) >= len(plans):
+            # Those that came after kubectl wait had made its list are waited for in the next round.
+            if len(found) >= len(plans) and all(ready(pod) for pod in found):
                 return [pod["status"]["podIP"] for pod in found]
+
+
+def ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod is."""
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def ask(url: str) -> None:
