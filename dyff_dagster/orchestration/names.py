@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 import dagster as dg
 
@@ -13,7 +14,13 @@ from dyff_dagster.schema.platform import DyffEntity, Entities, Resources
 
 def asset_key(entity: DyffEntity) -> dg.AssetKey:
     """``[plural of the kind, id]``, as ``evaluations/wdbc-logreg``."""
-    return dg.AssetKey([Resources.for_kind(Entities(entity.kind)).value, entity.id])
+    return _key(entity.kind, entity.id)
+
+
+@lru_cache(maxsize=65_536)
+def _key(kind: str, entity_id: str) -> dg.AssetKey:
+    # Asked for some fifteen times for each entity while definitions are loaded.
+    return dg.AssetKey([Resources.for_kind(Entities(kind)).value, entity_id])
 
 
 def plain_name(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import dagster as dg
 from dyff_dagster.catalog import Catalog
 from dyff_dagster.orchestration.automation import condition_of
 from dyff_dagster.orchestration.names import asset_key, owner_of, plain_name
-from dyff_dagster.orchestration.overview import as_markdown, overview, references_in
+from dyff_dagster.orchestration.overview import Line, as_markdown, overview, references_in
 from dyff_dagster.orchestration.pools import pool_of, priority_tags
 from dyff_dagster.orchestration.selection import ancestors_with_ops
 from dyff_dagster.orchestration.step_pods import TAG, step_pod
@@ -54,6 +55,16 @@ class DyffTranslatorData:
     catalog: Catalog
     steps: StepPods = field(default_factory=StepPods)
     webserver_url: str | None = None
+
+    @cached_property
+    def overview(self) -> tuple[Line, ...]:
+        """The essentials of the entity's specification."""
+        return overview(self.entity, self.catalog)
+
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """The entities of the catalog that they name, by what they are to it."""
+        return references_in(self.overview, self.catalog)
 
 
 class DyffTranslator:
@@ -135,10 +146,8 @@ class DyffTranslator:
 
         The first line is plain text: lists of assets show it as it stands.
         """
-        lines = overview(data.entity, data.catalog)
-        named = references_in(lines, data.catalog).values()
-        keys = {name: self.get_asset_key(data.catalog.get(name)) for name in named}
-        table = as_markdown(lines, keys, data.webserver_url)
+        keys = {name: self.get_asset_key(data.catalog.get(name)) for name in data.named.values()}
+        table = as_markdown(data.overview, keys, data.webserver_url)
         said = texts_of(data)
         return "\n\n".join(text for text in (*said[:2], table, *said[2:]) if text) or None
 
@@ -161,7 +170,7 @@ class DyffTranslator:
         for annotation in ("checks", "withhold", "automation"):
             if (value := data.catalog.annotation(entity.id, annotation)) is not None:
                 metadata[f"dyff/{annotation}"] = value
-        for role, name in references_in(overview(entity, data.catalog), data.catalog).items():
+        for role, name in data.named.items():
             key = self.get_asset_key(data.catalog.get(name))
             metadata[f"dyff/spec/{role}"] = dg.MetadataValue.asset(key)
         return metadata
