@@ -92,12 +92,15 @@ def eager(declared: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition[Any]:
     mended = (failed & (_C.any_deps_match(_C.newly_updated()) | _C.code_version_changed())).since(
         _C.newly_requested() | failed.newly_true()
     )
+    # To Dagster a run that was cancelled is none that failed: whoever cancels it does not want it back at once. Where
+    # its materializations are wiped, it is missing anew.
+    never_begun = ~_C.newly_requested().since(_C.missing().newly_true())
     # Whether it failed is two queries. They are made once for each asset as long as it is asked of the whole asset,
     # which is so at the start of an "all of" and not behind its other parts.
     wanted = (failed & mended).with_label("it failed, and something was mended since") | (
         ~failed
         & (
-            _C.missing().with_label("it was never computed")
+            (_C.missing() & never_begun).with_label("it was never computed")
             | changed.with_label("its spec, or the content of a dependency, changed since it was computed")
         )
     )

@@ -25,6 +25,7 @@ class Chain:
         self.content = {"a": "1", "b": "1", "c": "1"}
         self.code = {"a": "1", "b": "1", "c": "1"}
         self.blocked: set[str] = set()
+        self.cancelling = False
         self.cursor: Any = None
         self.now = datetime.datetime(2030, 1, 1, 11, 59, tzinfo=datetime.UTC)
 
@@ -55,6 +56,10 @@ class Chain:
     def run(self, *names: str) -> None:
         job = self.definitions().resolve_implicit_global_asset_job_def()
         keys = [dg.AssetKey(name) for name in names]
+        if self.cancelling:
+            run = self.instance.create_run_for_job(job, asset_selection=frozenset(keys))
+            self.instance.report_run_canceled(run)
+            return
         job.execute_in_process(instance=self.instance, asset_selection=keys, raise_on_error=False)
 
     def tick(self, minutes: int = 1) -> list[str]:
@@ -138,6 +143,27 @@ def test_a_failure_is_tried_once_more_after_what_it_is_made_of_was_computed_agai
     chain.failing.clear()
     chain.run("a")
     assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+
+
+def test_what_was_cancelled_does_not_come_back_by_itself(chain: Chain) -> None:
+    chain.cancelling = True
+    assert chain.tick() == ["a", "b", "c"]
+    chain.cancelling = False
+    assert [chain.tick() for _ in range(3)] == [[], [], []]
+    # Another spec is another wish, and what is started by hand has its consequences.
+    chain.code["a"] = "2"
+    assert chain.tick() == ["a"]
+    chain.run("b", "c")
+    assert [chain.tick() for _ in range(2)] == [[], []]
+    chain.content["a"] = "2"
+    chain.run("a")
+    assert [chain.tick() for _ in range(3)] == [["b"], [], []]
+
+
+def test_what_was_cancelled_and_then_wiped_is_missing_anew(chain: Chain) -> None:
+    settle(chain)
+    chain.instance.wipe_assets([dg.AssetKey(name) for name in "abc"])
+    assert chain.tick() == ["a", "b", "c"]
 
 
 def test_nothing_starts_behind_a_failed_blocking_check(chain: Chain) -> None:
