@@ -13,8 +13,8 @@ def check_scores_are_of(directory: Path, analysis_id: str, method: str) -> None:
     """See that the reported scores say of themselves that they are this analysis's, or say nothing.
 
     Raises:
-        AnalysisError: One is said to be of another analysis or method, or the file is not in the form that this
-            module writes.
+        AnalysisError: One is said to be of another analysis or method, or the file is not in the form that
+            ``analysis.records`` writes.
     """
     if not read_scores(directory):
         return

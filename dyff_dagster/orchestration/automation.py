@@ -80,7 +80,7 @@ def eager(declared: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition[Any]:
     Args:
         declared: Dependencies that are only declared; a look asks less of them. They may be left out.
     """
-    # Two "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
+    # Three "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
     # operators right below it, and two of the same shape would take each other's memory for their own.
     changed = (
         _C.any_deps_match(_C.data_version_changed()).with_label("the content of a dependency changed")

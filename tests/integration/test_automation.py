@@ -160,7 +160,7 @@ def test_what_was_cancelled_does_not_come_back_by_itself(chain: Chain) -> None:
     assert [chain.tick() for _ in range(3)] == [["b"], [], []]
 
 
-def test_what_was_cancelled_and_then_wiped_is_missing_anew(chain: Chain) -> None:
+def test_what_is_wiped_is_missing_anew(chain: Chain) -> None:
     settle(chain)
     chain.instance.wipe_assets([dg.AssetKey(name) for name in "abc"])
     assert chain.tick() == ["a", "b", "c"]
