@@ -68,10 +68,11 @@ class Provenance:
 
     def _look(self, entity_id: str, version: str) -> tuple[str, str] | None:
         same = [commit for commit in self._store.commits(entity_id) if commit.data_version == version]
-        if not same or not self._store.intact(same[-1]):
-            return entity_id, version
         # The same content may have been computed twice, of different things: one way to it that is whole will do.
-        gone = [self.lost(commit) for commit in reversed(same)]
+        whole = [commit for commit in reversed(same) if self._store.intact(commit)]
+        if not whole:
+            return entity_id, version
+        gone = [self.lost(commit) for commit in whole]
         return None if None in gone else gone[0]
 
 

@@ -16,6 +16,7 @@ from dyff_dagster.schema.platform import Module
 from dyff_dagster.store import Commit, Facts, Inputs, Store
 from dyff_dagster.store.digests import digest_file, tree_digest
 from tests import servers
+from tests.integration import small_audit
 from tests.integration.small_audit import Place
 from tests.object_store import ObjectStore
 
@@ -49,6 +50,22 @@ def commit_text(store: Store, text: str, *, spec: str = "s", besides: str | None
 def versions(place: Place) -> dict[str, str]:
     commits = {entity_id: place.store.current(entity_id) for entity_id in COMPUTED}
     return {name: commit.data_version for name, commit in commits.items() if commit is not None}
+
+
+def computed_as_on_a_disk(bucket: ObjectStore, tmp_path: Path) -> Elsewhere:
+    """A whole audit in a bucket: what comes of it is what comes of it on a disk, and another machine takes it over."""
+    on_disk = small_audit.write(tmp_path / "here")
+    on_disk.compute_all()
+    small_audit.write(tmp_path / "there")
+    there = Elsewhere(tmp_path / "there", url=f"{bucket.bucket}/root")
+    there.compute_all()
+    assert versions(there).keys() == set(COMPUTED)
+    assert versions(there) == versions(on_disk)
+    # On another machine, with nothing in its cache, all of it is taken over.
+    other = Elsewhere(tmp_path / "there", url=there.url, machine="other")
+    for entity_id in COMPUTED:
+        assert other.step(entity_id).compute()[1], entity_id
+    return there
 
 
 def assert_one_of_many_creates(store: Store) -> None:

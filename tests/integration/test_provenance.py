@@ -11,8 +11,10 @@ import dagster as dg
 import pytest
 
 from dyff_dagster import DyffStorage, build_definitions
-from dyff_dagster.store import local_path
+from dyff_dagster.schema.platform import Module
+from dyff_dagster.store import Facts, Inputs, Store, local_path
 from dyff_dagster.store.references import Provenance
+from tests.integration.elsewhere_support import commit_text
 from tests.integration.operating_support import Desk, desk, made, template
 
 __all__ = ["desk", "made", "template"]
@@ -95,6 +97,25 @@ def test_each_version_rests_on_its_own(made: Desk) -> None:
     now = made.store.current("judged")
     assert now is not None
     assert Provenance(made.store).lost(now) is None
+
+
+def test_of_two_directories_with_the_same_content_one_that_is_whole_will_do(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = commit_text(store, "one", besides="Monday")
+    second = commit_text(store, "one", besides="Friday", spec="t")
+    assert first.data_version == second.data_version and first.path != second.path
+    with store.draft("n") as draft:
+        (draft.path / "a.txt").touch()
+        result = draft.commit(
+            entity=Module(id="n", account="acme", name="n", artifacts=[{"path": "a.txt"}]),
+            data_version="a" * 64,
+            inputs=Inputs(spec="s", upstream={"m": first.data_version}),
+            facts=Facts(),
+        )
+    shutil.rmtree(local_path(second.path))
+    assert Provenance(store).lost(result) is None
+    shutil.rmtree(local_path(first.path))
+    assert Provenance(store).lost(result) == ("m", first.data_version)
 
 
 def test_a_damaged_record_on_the_way_is_told(made: Desk, tmp_path: Path) -> None:

@@ -22,15 +22,13 @@ from dyff_dagster.store import Commit, CommitConflict, EntityBusy, Store, StoreE
 from dyff_dagster.store.digests import digest_file, list_files
 from dyff_dagster.store.remote import RemoteFilesystem, variables_of
 from tests import object_store, servers
-from tests.integration import small_audit, small_catalog, small_safety_case
+from tests.integration import small_catalog, small_safety_case
 from tests.integration.elsewhere_support import (
-    COMPUTED,
-    Elsewhere,
     assert_one_of_many_creates,
     commit_text,
+    computed_as_on_a_disk,
     files_of,
     run_child,
-    versions,
 )
 from tests.integration.evaluation_support import QUICK, World
 from tests.integration.fault_server import Asked, FaultServer
@@ -50,17 +48,7 @@ def bucket(s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_whole_audit_in_a_bucket_is_what_it_is_on_a_disk(bucket: ObjectStore, tmp_path: Path) -> None:
-    on_disk = small_audit.write(tmp_path / "here")
-    on_disk.compute_all()
-    small_audit.write(tmp_path / "there")
-    there = Elsewhere(tmp_path / "there", url=f"{bucket.bucket}/root")
-    there.compute_all()
-    assert versions(there).keys() == set(COMPUTED)
-    assert versions(there) == versions(on_disk)
-    # On another machine, with nothing in its cache, all of it is taken over.
-    other = Elsewhere(tmp_path / "there", url=there.url, machine="other")
-    for entity_id in COMPUTED:
-        assert other.step(entity_id).compute()[1], entity_id
+    there = computed_as_on_a_disk(bucket, tmp_path)
     # Other tools read the view.
     assert (
         json.loads(bucket.filesystem().cat(f"{there.url}/doubled/.evaluation.json"))["status"] == "Complete"

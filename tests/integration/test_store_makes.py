@@ -14,15 +14,13 @@ from dyff_dagster.store import CommitConflict, Store, StoreError, StoreUnreachab
 from dyff_dagster.store.digests import digest_file, list_files
 from dyff_dagster.store.verification import verify
 from tests import object_store
-from tests.integration import small_audit, small_catalog
+from tests.integration import small_catalog
 from tests.integration.elsewhere_support import (
-    COMPUTED,
-    Elsewhere,
     assert_one_of_many_creates,
     commit_text,
+    computed_as_on_a_disk,
     files_of,
     run_child,
-    versions,
 )
 from tests.object_store import ObjectStore, Server
 
@@ -85,16 +83,7 @@ def test_names_are_taken_as_they_are_and_neighbours_are_left_alone(bucket: Objec
 
 
 def test_a_whole_audit_is_what_it_is_on_a_disk_and_is_verified(bucket: ObjectStore, tmp_path: Path) -> None:
-    on_disk = small_audit.write(tmp_path / "here")
-    on_disk.compute_all()
-    small_audit.write(tmp_path / "there")
-    there = Elsewhere(tmp_path / "there", url=f"{bucket.bucket}/root")
-    there.compute_all()
-    assert versions(there).keys() == set(COMPUTED)
-    assert versions(there) == versions(on_disk)
-    other = Elsewhere(tmp_path / "there", url=there.url, machine="other")
-    for entity_id in COMPUTED:
-        assert other.step(entity_id).compute()[1], entity_id
+    there = computed_as_on_a_disk(bucket, tmp_path)
 
     done = command("verify-store", "--storage", there.url)
     assert done.exit_code == 0 and "all as committed" in done.output, done.output
