@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from dyff_dagster.catalog import Catalog
+from dyff_dagster.orchestration.checks import EntityChecks
 from dyff_dagster.orchestration.names import asset_key
 from dyff_dagster.orchestration.selection import is_declared_only
 from dyff_dagster.schema.platform import DyffEntity, InferenceSession
@@ -45,66 +46,78 @@ def condition_of(
         return None
     upstream = [catalog.get(name) for name in catalog.upstream(entity.id)]
     declared = [key_of(other) for other in upstream if is_declared_only(other)]
-    return eager(declared) if said == EAGER else on_cron(said, declared)
+    if said != EAGER:
+        return on_cron(said, declared)
+    checks = EntityChecks.of(catalog, entity, key_of(entity))
+    return eager(declared, next((dg.AssetCheckKey(checks.key, name) for name in checks.built_in), None))
 
 
 def _may_run(declared: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
     """Everything upstream is there, whole, and not just being made; and this is not running already.
 
     What a look costs is the number of conditions times that of dependencies, whether or not something is left to
-    decide, and two queries for each asset of which it is still open whether it runs. So what is cheap cuts first, and
-    whether it runs or failed is asked at once, and not of what is only declared.
+    decide. So each dependency is gone to once, and asked little where it is only declared. What this very look starts
+    holds nothing up: both come into one run, in their order.
     """
+    not_there = _C.missing().with_label("UnsatisfiedDependency")
     held_up = _C.any_deps_match(
-        _C.execution_failed().with_label("FailedDependency")
-        | _C.run_in_progress()
-        | _C.backfill_in_progress()
-    )
+        ~_C.will_be_requested()
+        & (
+            not_there
+            | _C.execution_failed().with_label("FailedDependency")
+            | _C.run_in_progress()
+            | _C.backfill_in_progress()
+            | ~_C.all_checks_match(_C.check_passed(), blocking_only=True).with_label(
+                "its blocking checks passed"
+            )
+        )
+    ).with_label("a dependency is not there, failed, is being computed, or did not pass a blocking check")
+    condition: dg.AutomationCondition[Any] = ~held_up
     if declared:
-        held_up = held_up.ignore(dg.AssetSelection.assets(*declared))
-    condition: dg.AutomationCondition[Any] = (
-        ~_C.any_deps_missing().with_label("UnsatisfiedDependency")
-        & ~held_up.with_label("a dependency failed or is being computed")
-        & _C.all_deps_blocking_checks_passed().with_label("the blocking checks of its dependencies passed")
-        & ~_C.in_progress().with_label("it is being computed")
-    )
-    return condition
+        only_declared = dg.AssetSelection.assets(*declared)
+        condition = ~_C.any_deps_match(not_there).allow(only_declared).with_label(
+            "what is only declared is not there"
+        ) & ~held_up.ignore(only_declared)
+    return condition & ~_C.in_progress().with_label("it is being computed")
 
 
-def eager(declared: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition[Any]:
+def eager(
+    declared: Sequence[dg.AssetKey] = (), check: dg.AssetCheckKey | None = None
+) -> dg.AutomationCondition[Any]:
     """Compute what is missing as soon as everything upstream is there, and again what has changed.
 
     A change is another spec, other code, or other content upstream: an upstream asset that was computed again and came
-    out the same is none. After a failure it is tried once more when something has changed since, and not before.
+    out the same is none. After a failure it is tried once more when something has changed since, or something upstream
+    was computed again, and not before. What was cancelled does not come back until something has changed.
 
     Args:
         declared: Dependencies that are only declared; a look asks less of them. They may be left out.
+        check: A check of the asset that each of its runs makes. Dagster reads whether it could be made in one query
+            for all assets, and whether an asset failed in one for each; it may be left out.
     """
-    # Three "since", each of another shape: Dagster 1.13 keeps what it knows of such a node under a name made of the
-    # operators right below it, and two of the same shape would take each other's memory for their own.
-    changed = (
-        _C.any_deps_match(_C.data_version_changed()).with_label("the content of a dependency changed")
-        | _C.code_version_changed().with_label("its spec changed")
-    ).since(_C.newly_requested() | _C.newly_updated())
     failed = _C.execution_failed()
-    # With "all of" around it the trigger has no time of its own, so that a dependency made in the very run in which
-    # this failed does not count as mended: within one look the failure comes last.
-    mended = (failed & (_C.any_deps_match(_C.newly_updated()) | _C.code_version_changed())).since(
-        _C.newly_requested() | failed.newly_true()
+    if check is not None:
+        failed = _C.any_checks_match(_C.execution_failed()).allow(dg.AssetSelection.checks(check))
+    other_spec = _C.code_version_changed().with_label("its spec changed")
+    # Whether it failed is asked last, and so only of those of which a dependency was just computed.
+    mended = _C.any_deps_match(_C.newly_updated()) & _C.execution_failed()
+    # Where both sides come within one look the right one wins: what is made in the very run in which this fails has not
+    # mended it. Another spec wins nevertheless, since what has just been started or has just ended had the old one.
+    called_for = (
+        _C.missing().newly_true().with_label("it is not there")
+        | other_spec
+        | mended.with_label("it failed, and a dependency was computed again")
+    ).since((_C.newly_requested() | _C.newly_updated() | failed.newly_true()) & ~other_spec)
+    # That it was computed after all does not settle this: it may have begun with the content of before. If it did not,
+    # it is found unchanged and taken over.
+    outdated = (
+        _C.any_deps_match(_C.data_version_changed() & ~_C.executed_with_root_target())
+        .with_label("the content of a dependency changed, in another run")
+        .since(_C.newly_requested())
     )
-    # To Dagster a run that was cancelled is none that failed: whoever cancels it does not want it back at once. Where
-    # its materializations are wiped, it is missing anew.
-    never_begun = ~_C.newly_requested().since(_C.missing().newly_true())
-    # Whether it failed is two queries. They are made once for each asset as long as it is asked of the whole asset,
-    # which is so at the start of an "all of" and not behind its other parts.
-    wanted = (failed & mended).with_label("it failed, and something was mended since") | (
-        ~failed
-        & (
-            (_C.missing() & never_begun).with_label("it was never computed")
-            | changed.with_label("its spec, or the content of a dependency, changed since it was computed")
-        )
+    condition: dg.AutomationCondition[Any] = ((called_for | outdated) & _may_run(declared)).with_label(
+        "eager"
     )
-    condition: dg.AutomationCondition[Any] = (wanted & _may_run(declared)).with_label("eager")
     return condition
 
 

@@ -204,15 +204,11 @@ BAD = {"DataSource": "Error", "Dataset": "Error", "Module": "Error", "Evaluation
 WHY = {"DataSource": "UploadFailed", "Module": "FetchFailed", "Evaluation": "Incomplete"}
 
 
-def by_hand(
-    site: Lab, broken: set[str], made: frozenset[str] = frozenset()
-) -> dict[str, tuple[str, str | None]]:
+def by_hand(site: Lab, broken: set[str]) -> dict[str, tuple[str, str | None]]:
     """What every computed entity must stand at after a night in which some failed.
 
-    Args:
-        site: The entities.
-        broken: Those that fail in that night.
-        made: Those that were computed in a night before it.
+    All of it is due at once and comes into one run, in its order, so that what stands behind a failure was begun as
+    well and has failed with it.
     """
     found: dict[str, tuple[str, str | None]] = {}
 
@@ -220,14 +216,9 @@ def by_hand(
         return any(up in broken or behind(up) for up in site.upstream[name])
 
     for name, kind in site.kinds.items():
-        # What has blocking checks is waited for. A DataSource has none, and what is made of it is begun together
-        # with it, so that it was to be computed, and was not.
-        begun = all(site.kinds[up] == "DataSource" for up in site.upstream[name])
-        if behind(name) and begun:
+        if behind(name):
             found[name] = (BAD[kind], "FailedDependency")
-        elif behind(name) and name not in made:
-            found[name] = ("Created", "FailedDependency")
-        elif name in broken and not behind(name):
+        elif name in broken:
             found[name] = (BAD[kind], WHY[kind])
         else:
             found[name] = (GOOD[kind], None)
@@ -251,10 +242,8 @@ def test_two_nights_of_a_thousand_entities_end_as_computed_by_hand(tmp_path: Pat
         assert nights.look(evening) == []
         looks = nights.pass_by(evening + timedelta(minutes=2))
         first = by_hand(site, broken)
-        asked = [name for look in looks for name in look]
-        # Each once, and nothing that stands behind a failure that was waited for.
-        unasked = ("Created", "FailedDependency")
-        assert sorted(asked) == sorted(name for name in site.kinds if first[name] != unasked)
+        # Each once.
+        assert sorted(name for look in looks for name in look) == sorted(site.kinds)
         words = nights.words()
         assert {name: words[name] for name in site.kinds} == first
         others = {words[name] for name in words if name.startswith("service")}
@@ -270,8 +259,7 @@ def test_two_nights_of_a_thousand_entities_end_as_computed_by_hand(tmp_path: Pat
             site.break_one(name)
         assert nights.look(evening + timedelta(hours=12)) == []
         looks = nights.pass_by(evening + timedelta(days=1, minutes=2))
-        made = frozenset(name for name in site.kinds if first[name] == (GOOD[site.kinds[name]], None))
-        second = by_hand(site, broken - mended | newly, made)
+        second = by_hand(site, broken - mended | newly)
         assert {name for name in mended if first[name][1] != "FailedDependency"} <= {
             name for look in looks for name in look
         }
