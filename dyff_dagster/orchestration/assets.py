@@ -5,6 +5,7 @@
 import inspect
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -83,34 +84,61 @@ def build_assets(
     return assets
 
 
+@dataclass(frozen=True, slots=True)
+class _Computation:
+    """What an op needs when it runs; thousands are kept from loading on, and so no more than that.
+
+    Attributes:
+        catalog: All entities.
+        entity: The one to compute.
+        key: Its asset.
+        translator: How entities look.
+        keys: What the resources are called.
+    """
+
+    catalog: Catalog
+    entity: DyffEntity
+    key: dg.AssetKey
+    translator: DyffTranslator
+    keys: ResourceKeys
+
+    def checks(self) -> EntityChecks:
+        """The checks of its asset."""
+        return EntityChecks.of(self.catalog, self.entity, self.key)
+
+    def resources(self) -> set[str]:
+        """What its op requires: of sessions only what asks a service, is built for one or runs in pods of its own."""
+        isolated = self.catalog.annotation(self.entity.id, "isolation") == "pod"
+        if isolated or isinstance(self.entity, Evaluation | InferenceService | InferenceSession):
+            return {self.keys.storage, self.keys.sessions}
+        return {self.keys.storage}
+
+
 def _computed(
     data: DyffTranslatorData, spec: dg.AssetSpec, keys: ResourceKeys, translator: DyffTranslator
 ) -> dg.AssetsDefinition:
-    catalog, entity = data.catalog, data.entity
-    checks = EntityChecks.of(catalog, entity, spec.key)
+    computation = _Computation(data.catalog, data.entity, spec.key, translator, keys)
 
     def compute(
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
-        config = ComputeConfig(**context.op_execution_context.op_config)
-        storage: DyffStorage = getattr(context.resources, keys.storage)
-        sessions: DyffSessions = getattr(context.resources, keys.sessions)
-        wanted = checks.only({check.name for check in context.selected_asset_check_keys})
+        checks = computation.checks().only({check.name for check in context.selected_asset_check_keys})
         if context.selected_asset_keys:
-            yield from _run(context, data, translator, spec.key, wanted, config, storage, sessions)
+            yield from _run(context, computation, checks)
         else:
-            yield from _check_again(entity, wanted, storage)
+            storage: DyffStorage = getattr(context.resources, keys.storage)
+            yield from _check_again(computation.entity, checks, storage)
 
     # What Dagster would work out again some twenty times for each of thousands of ops that differ in nothing of it.
     compute.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     compute.__annotations__ = {}
-    check_specs = checks.specs()
+    check_specs = computation.checks().specs()
     return dg.multi_asset(
-        name=op_name(entity),
+        name=op_name(data.entity),
         specs=[spec],
         check_specs=check_specs,
         can_subset=bool(check_specs),  # so that checks can be run alone; there is one asset in it
-        required_resource_keys={keys.storage, keys.sessions},
+        required_resource_keys=computation.resources(),
         op_tags=translator.get_op_tags(data),
         pool=translator.get_pool(data),
         config_schema=_CONFIG_SCHEMA,
@@ -132,17 +160,20 @@ def _check_again(
 
 
 def _run(
-    context: dg.AssetExecutionContext,
-    data: DyffTranslatorData,
-    translator: DyffTranslator,
-    key: dg.AssetKey,
-    checks: EntityChecks,
-    config: ComputeConfig,
-    storage: DyffStorage,
-    sessions: DyffSessions,
+    context: dg.AssetExecutionContext, computation: _Computation, checks: EntityChecks
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]:
     """Compute an entity and report it; what may not be green raises ``Failure`` and is never materialized."""
-    catalog, entity = data.catalog, data.entity
+    catalog, entity, key, translator = (
+        computation.catalog,
+        computation.entity,
+        computation.key,
+        computation.translator,
+    )
+    config = ComputeConfig(**context.op_execution_context.op_config)
+    storage: DyffStorage = getattr(context.resources, computation.keys.storage)
+    sessions: DyffSessions | None = None
+    if computation.keys.sessions in computation.resources():
+        sessions = getattr(context.resources, computation.keys.sessions)
     try:
         with (
             ends_with_its_run(context),
@@ -155,13 +186,16 @@ def _run(
                 entity=entity,
                 progress=progress,
                 run_id=context.run.run_id,
-                startup_timeout=sessions.startup_timeout,
-                client_processes=sessions.client_processes,
-                cluster=sessions.cluster(store),
-                image_repository=sessions.image_repository()
-                if isinstance(entity, InferenceService)
-                else None,
             )
+            if sessions is not None:
+                built = isinstance(entity, InferenceService)
+                step = replace(
+                    step,
+                    startup_timeout=sessions.startup_timeout,
+                    client_processes=sessions.client_processes,
+                    cluster=sessions.cluster(store),
+                    image_repository=sessions.image_repository() if built else None,
+                )
             commit, reused = step.compute(force=config.force)
     except (DyffError, OSError, GuardError) as error:
         if isinstance(error, SessionError | EvaluationIncomplete) and (tail := error.log_tail()):

@@ -78,7 +78,8 @@ def _may_run(declared: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
         condition = ~_C.any_deps_match(not_there).allow(only_declared).with_label(
             "what is only declared is not there"
         ) & ~held_up.ignore(only_declared)
-    return condition & ~_C.in_progress().with_label("it is being computed")
+    condition &= ~_C.in_progress().with_label("it is being computed")
+    return condition
 
 
 def eager(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +94,12 @@ def as_markdown(lines: Sequence[Line], keys: Mapping[str, dg.AssetKey], webserve
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
 
 
+_MARKUP = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]()<>#+!|~$&^-"})
+
+
 def _escaped(text: str) -> str:
     """Text that says nothing in Markdown but itself."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$&^-])", r"\\\1", " ".join(text.split()))
+    return " ".join(text.split()).translate(_MARKUP)
 
 
 def _lines(entity: DyffEntity, catalog: Catalog) -> Iterator[Line]:

@@ -48,11 +48,17 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         _check_keys(value, "$")
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8")
+        return _encoded(value)
     except (TypeError, ValueError, RecursionError):
         # The standard library's message may quote the value.
         raise CanonicalError(*_culprit(value, "$")) from None
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _encoded(value: Any) -> bytes:
+    return _ENCODER.encode(value).encode("utf-8")
 
 
 def _check_keys(value: Any, path: str) -> None:
