@@ -30,10 +30,11 @@ from dyff_dagster import Catalog, DyffStorage, build_definitions
 from dyff_dagster.orchestration.automation import eager
 
 SIZES = (1_000, 5_000)
-PARTS = ("load", "server", "look", "step")
+PARTS = ("load", "server", "look", "step", "run")
 MANY = 5_000
 """From here on fewer repeats."""
 STEPS = 100
+IN_PROCESSES = 20
 _ROOT = Path(__file__).parents[1]
 _SECONDS = 600.0
 
@@ -140,18 +141,24 @@ def _graph(port: int) -> bool:
         return False
 
 
-@contextmanager
-def small_steps(folder: Path) -> Iterator[tuple[dg.Definitions, dg.Definitions]]:
-    """A hundred Modules of one empty file, and as many assets that do nothing."""
-    folder.mkdir()
+def small_catalog(folder: Path, number: int) -> Catalog:
+    """Modules of one empty file."""
+    folder.mkdir(parents=True)
     (folder / "a.py").touch()
     (folder / "modules.yaml").write_text(
         "---\n".join(
             f"kind: Module\nid: module-{n:03}\naccount: acme\nname: Module {n}\nartifacts: [{{path: a.py}}]\n"
-            for n in range(STEPS)
+            for n in range(number)
         )
     )
-    ours = build_definitions(Catalog.load(folder), storage=DyffStorage(root=str(folder / "store")))
+    return Catalog.load(folder)
+
+
+@contextmanager
+def small_steps(folder: Path) -> Iterator[tuple[dg.Definitions, dg.Definitions]]:
+    """A hundred Modules of one empty file, and as many assets that do nothing."""
+    catalog = small_catalog(folder, STEPS)
+    ours = build_definitions(catalog, storage=DyffStorage(root=str(folder / "store")))
     yield ours, plain_definitions(plainly(ours))
 
 
@@ -303,6 +310,63 @@ def steps(root: Path, repeats: int) -> Claim:
     )
 
 
+def runs(root: Path, repeats: int) -> Claim:
+    """A run of steps in processes of their own, from the command line to its end, by the clock.
+
+    Ours copies a file in each and is given the executor that ``definitions.py`` has; the other does nothing, under
+    Dagster's own.
+    """
+    folder = root / "runs"
+    catalog = small_catalog(folder / "catalog", IN_PROCESSES)
+    (folder / "plain.pickle").write_bytes(pickle.dumps(plainly(build_definitions(catalog))))
+    written_down(folder, folder / "plain.pickle")
+    (folder / "ours.py").write_text((_ROOT / "definitions.py").read_text())
+    seconds = compare(
+        {"ours": lambda: materialized(folder, "ours.py"), "plain": lambda: materialized(folder, "plain.py")},
+        repeats=repeats,
+    )
+    each = [seconds.median(name) / IN_PROCESSES for name in ("ours", "plain")]
+    return Claim(
+        f"a run of {IN_PROCESSES} small steps in processes of their own",
+        seconds.ratio("ours", "plain"),
+        "× one of steps that do nothing under Dagster's own executor",
+        at_most=1.3,
+        note=f"{each[0]:.1f} s against {each[1]:.1f} s a step",
+    )
+
+
+def materialized(folder: Path, file: str) -> float:
+    """Seconds of the command that materializes everything."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": home,
+            "DYFF_CATALOG": str(folder / "catalog"),
+            "DYFF_STORAGE_ROOT": str(Path(home) / "store"),
+            "PYTHONPATH": str(_ROOT),
+            "PYTHONWARNINGS": "ignore",
+        }
+        line = [
+            str(Path(sys.executable).with_name("dagster")),
+            "asset",
+            "materialize",
+            "--select",
+            "*",
+            "-f",
+            file,
+        ]
+        started = time.perf_counter()
+        subprocess.run(
+            line,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        return time.perf_counter() - started
+
+
 def ticks(root: Path, size: int, repeats: int) -> list[Claim]:
     """Looks at so many opted-in entities: our condition against Dagster's own."""
     catalog = Catalog.load(write(root / f"ticks-{size}", size))
@@ -356,6 +420,8 @@ def main() -> None:
                 claims += ticks(root, size, max(1, repeats // 2))
         if "step" in options.parts:
             claims.append(steps(root, options.repeats))
+        if "run" in options.parts:
+            claims.append(runs(root, max(1, options.repeats // 2)))
     report("scale", claims, write=options.write)
 
 
