@@ -22,6 +22,7 @@ from dyff_dagster.sources.json_lines import (
     json_lines_rows,
     rows_of_lines,
 )
+from dyff_dagster.sources.objects import check_objects, holds_objects
 from dyff_dagster.sources.readers import csv_as_text
 from dyff_dagster.sources.times import holds_times, read_times
 
@@ -223,7 +224,7 @@ def _to_batch(
         try:
             arrays.append(_array(values, kind))
         except MISFITS as fault:
-            wrong = next(i for i, value in enumerate(values) if not _fits(value, kind))
+            wrong = next((i for i, value in enumerate(values) if not _fits(value, kind)), 0)
             raise error(
                 f"field {name} about {unit} {numbers[wrong]} of {file.name} does not fit {kind}: correct the value "
                 "or the schema"
@@ -241,6 +242,9 @@ def _fits(value: object, kind: pa.DataType | None) -> bool:
 
 
 def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    if kind is not None and holds_objects(kind):
+        for value in values:
+            check_objects(value, kind)
     if kind is not None and holds_times(kind):
         values = [read_times(value, kind) for value in values]
     return pa.array(values, type=kind)

@@ -125,7 +125,7 @@ def rows_to_batch(rows: Sequence[Row], schema: pa.Schema, names: Sequence[str]) 
         try:
             array = _array(values, field.type)
         except _MISFITS:
-            wrong = next(at for at, value in enumerate(values) if not _fits(value, field.type))
+            wrong = next((at for at, value in enumerate(values) if not _fits(value, field.type)), 0)
             raise ViewError(names[wrong], f"its field {field.name} does not fit {field.type}") from None
         if array.null_count and not field.nullable:
             wrong = values.index(None)
@@ -175,6 +175,9 @@ def _arrow_value(value: Any, kind: pa.DataType) -> Any:
         return int(value)
     if type(value) in (int, float) and not types.is_decimal(kind):
         return value
+    if types.is_struct(kind) and isinstance(value, list):
+        # pyarrow would take an empty one for a struct whose values are all missing.
+        raise TypeError("no object")
     if types.is_struct(kind) and isinstance(value, dict):
         return {field.name: _arrow_value(value.get(field.name), field.type) for field in kind}
     if _is_list(kind) and isinstance(value, list):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dyff_dagster.schema.errors import DyffError
@@ -91,6 +91,8 @@ def outcome(path: Path, types: dict[str, pa.DataType | None]) -> Any:
     return [batches[0].schema.names, repr([row for batch in batches for row in batch.to_pylist()])]
 
 
+@example(lines=['{"s": [], "_index_": 0}', '{"s": {}, "i": 0, "_index_": 1}'], newline="\n", last=True)
+@example(lines=['{"s": []}'], newline="\n", last=True)
 @given(lines=st.lists(objects(), max_size=6), newline=st.sampled_from(["\n", "\r\n"]), last=st.booleans())
 def test_what_arrow_reads_is_what_python_reads(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], newline: str, last: bool
@@ -102,6 +104,22 @@ def test_what_arrow_reads_is_what_python_reads(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(QuickParser, "parse", lambda self, block: None)
         assert quick == outcome(path, TYPES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (TYPES["s"], []),
+        (pa.list_(TYPES["s"]), [{}, []]),
+        (pa.struct([("inner", TYPES["s"])]), {"inner": []}),
+        (pa.map_(pa.string(), TYPES["s"]), {"a": []}),
+    ],
+)
+def test_an_empty_list_is_no_object_without_values(tmp_path: Path, kind: pa.DataType, value: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"x": None}) + "\n" + json.dumps({"x": value}) + "\n")
+    said = outcome(path, {"x": kind})
+    assert said == f"field x about line 2 of rows.jsonl does not fit {kind}: correct the value or the schema"
 
 
 @pytest.mark.parametrize(
