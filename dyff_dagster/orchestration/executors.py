@@ -9,7 +9,7 @@ import dagster as dg
 
 from dyff_dagster.schema.errors import DyffError
 
-_PRELOADED = ("dagster._core.executor.multiprocess", "dyff_dagster.orchestration")
+_EVERY_STEP = "dyff_dagster.orchestration"
 """What every step's process needs; imported once in each run, by the process that the others are forked from."""
 
 _PRELOADING = "dyff_dagster.orchestration.preloading"
@@ -50,7 +50,7 @@ def forking_executor() -> dg.ExecutorDefinition:
         """Steps in processes forked from one that has imported everything, or all in one process."""
         config: dict[str, Any] = dict(init_context.executor_config)
         if "multiprocess" in config and "start_method" not in config["multiprocess"]:
-            start = {"forkserver": {"preload_modules": [*_PRELOADED, *_code_location(init_context.job)]}}
+            start = {"forkserver": {"preload_modules": [_EVERY_STEP, *_code_location(init_context.job)]}}
             config["multiprocess"] = {**config["multiprocess"], "start_method": start}
         executor: dg.Executor = dagsters.executor_creation_fn(
             dg.InitExecutorContext(

@@ -48,17 +48,13 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         _check_keys(value, "$")
-        return _encoded(value)
+        return _ENCODER.encode(value).encode("utf-8")
     except (TypeError, ValueError, RecursionError):
         # The standard library's message may quote the value.
         raise CanonicalError(*_culprit(value, "$")) from None
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _encoded(value: Any) -> bytes:
-    return _ENCODER.encode(value).encode("utf-8")
 
 
 def _check_keys(value: Any, path: str) -> None:

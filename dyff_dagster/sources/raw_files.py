@@ -224,6 +224,7 @@ def _to_batch(
         try:
             arrays.append(_array(values, kind))
         except MISFITS as fault:
+            # One of them, unless they are too much for Arrow only together.
             wrong = next((i for i, value in enumerate(values) if not _fits(value, kind)), 0)
             raise error(
                 f"field {name} about {unit} {numbers[wrong]} of {file.name} does not fit {kind}: correct the value "

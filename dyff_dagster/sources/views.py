@@ -125,6 +125,7 @@ def rows_to_batch(rows: Sequence[Row], schema: pa.Schema, names: Sequence[str]) 
         try:
             array = _array(values, field.type)
         except _MISFITS:
+            # One of them, unless they are too much for Arrow only together.
             wrong = next((at for at, value in enumerate(values) if not _fits(value, field.type)), 0)
             raise ViewError(names[wrong], f"its field {field.name} does not fit {field.type}") from None
         if array.null_count and not field.nullable:
